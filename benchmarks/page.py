@@ -1,0 +1,42 @@
+"""The section of docs/results.md that the benchmarks own; all else on that page is left as it is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from benchmarks import BENCHMARKS
+
+_BEGIN, _END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
+
+
+class Page:
+    """Replaces one benchmark's part at a time: what was not measured now stays.
+
+    Raises:
+        click.ClickException: the page or its markers are missing; said before anything is measured.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._split()
+
+    def put(self, name: str, table: str, command: str, machine: str) -> None:
+        before, section, after = self._split()
+        parts = dict(re.findall(r"<!-- benchmark (\w+) -->\n(.*?)<!-- /benchmark -->", section, re.S))
+        parts[name] = f"{table}\n\n    {command}\n\n{machine}\n\n"
+        ordered = [part for part in BENCHMARKS if part in parts]
+        text = "\n".join(f"<!-- benchmark {part} -->\n{parts[part]}<!-- /benchmark -->\n" for part in ordered)
+        self._path.write_text(f"{before}{_BEGIN}\n\n{text}\n{_END}{after}", encoding="utf-8")
+
+    def _split(self) -> tuple[str, str, str]:
+        text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
+        before, begin, rest = text.partition(_BEGIN)
+        section, end, after = rest.partition(_END)
+        if not begin or not end:
+            raise click.ClickException(
+                f"{self._path} has no section to write to; put the lines '{_BEGIN}' and '{_END}' where it belongs"
+            )
+        return before, section, after

@@ -1,0 +1,104 @@
+"""Does every finding of the examples show again in a fresh process, each time? (target: 20 of 20)
+
+Each of the fifteen variants is searched on each stack. All findings' plans are then replayed from their text by 20
+fresh processes per stack (unless --repeats says otherwise), each with new databases, and each in another order. In the strict sample (a duplicate, an
+overlap and a fault per stack) every replay has a process of its own. A replay counts if idemfuzz
+confirms what it shows and the finding's code is among it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.shop import STACKS, VARIANTS, opened_stack
+from benchmarks.stores import Settings
+from benchmarks.table import Table
+from idemfuzz import servers
+from idemfuzz.model import Finding
+
+Told = tuple[str, str, str]
+"""A finding as a fresh process is told it: variant, code, plan."""
+
+
+def measure(settings: Settings) -> Table:
+    table = Table("Replays", ("job", "stack", "finding", "plan", "reproduced", "strict: one process each"))
+    processes = 0
+    for stack, parts in STACKS.items():
+        if not settings.wanted(parts[:1]):
+            continue
+        try:
+            found = _findings(stack, settings)
+        except servers.Unavailable as reason:
+            settings.missing[str(reason)] = None
+            continue
+        times = settings.times(20)
+        shown, strict, sample = Counter[Told](), Counter[Told](), _sample(found)
+        for number in range(times):
+            at = number % max(1, len(found))
+            shown.update(_replayed(stack, found[at:] + found[:at]))
+            for told in sample:
+                strict.update(_replayed(stack, [told]))
+        processes += times * (1 + len(sample))
+        for told in found:
+            name, code, plan = told
+            alone = f"{strict[told]} of {times}" if told in sample else ""
+            table.rows.append((name, stack, code, f"`{plan}`", f"{shown[told]} of {times}", alone))
+    table.notes.append(f"{processes} fresh processes; {len(table.rows)} findings.")
+    return table
+
+
+def _findings(stack: str, settings: Settings) -> list[Told]:
+    with opened_stack(stack) as shop:
+        for version in shop.versions:
+            settings.servers[version.rpartition(" ")[0]] = version.rpartition(" ")[2]
+        return [
+            (name, finding.code, str(finding.counterexample.plan))
+            for name in VARIANTS
+            for finding in shop.check(name).findings
+        ]
+
+
+def _sample(found: Sequence[Told]) -> list[Told]:
+    """The last finding of each mechanism: duplicate, overlap, fault."""
+    kinds = {("overlap" if "order=" in t[2] else "fault" if "@" in t[2] else "duplicate"): t for t in found}
+    return list(kinds.values())
+
+
+def _replayed(stack: str, found: Sequence[Told]) -> Iterator[Told]:
+    """Those of ``found`` that one fresh process reproduced."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.replays", stack],
+        input=json.dumps(found),
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"the replaying process failed: {done.stderr}")
+    for told, reproduced in zip(found, json.loads(done.stdout.splitlines()[-1]), strict=True):
+        if reproduced:
+            yield told
+
+
+def _replay(stack: str, found: Sequence[Told]) -> list[bool]:
+    """In the fresh process."""
+    with opened_stack(stack) as shop:
+        return [
+            any(_shows(finding, code) for finding in shop.check(name, plan=plan).findings)
+            for name, code, plan in found
+        ]
+
+
+def _shows(finding: Finding, code: str) -> bool:
+    """A search tells of a plan what no simpler one showed; a replay puts the gravest first, and the rest besides."""
+    told = (finding.code, *(line.partition(" ")[0] for line in finding.also))
+    return code in told and finding.counterexample.shown == finding.counterexample.tried
+
+
+if __name__ == "__main__":
+    print(json.dumps(_replay(sys.argv[1], json.load(sys.stdin))))

@@ -1,0 +1,30 @@
+"""The vendors' room: every adapter, loaded when it is needed. Nothing else in idemfuzz imports rq, sqlalchemy or redis."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+_BUILT_IN = {
+    "sqlalchemy": ("idemfuzz.adapters.sqlalchemy", "SqlAlchemyAdapter"),
+    "redis": ("idemfuzz.adapters.redis", "RedisAdapter"),
+    "files": ("idemfuzz.adapters.files", "FilesAdapter"),
+    "containers": ("idemfuzz.adapters.containers", "ContainersAdapter"),
+    "mock": ("idemfuzz.adapters.mock", "MockTap"),
+    "mail": ("idemfuzz.adapters.mail", "MailTap"),
+    "http": ("idemfuzz.adapters.http", "HttpTap"),
+    "rq": ("idemfuzz.adapters.rq", "RqQueue"),
+}
+ENTRY_POINTS = "idemfuzz.adapters"
+
+
+def load_adapters() -> list[Any]:
+    """New instances of all adapters, built in and installed; none of them imports its vendor before it must."""
+    adapters = [getattr(import_module(module), name)() for module, name in _BUILT_IN.values()]
+    return adapters + [point.load()() for point in entry_points(group=ENTRY_POINTS)]
+
+
+def built_in_names() -> tuple[str, ...]:
+    """Names of the adapters that idemfuzz itself brings."""
+    return tuple(_BUILT_IN)

@@ -1,0 +1,533 @@
+"""HTTP requests become Effects, whatever the client library and whatever answers them.
+
+Each library is tapped at its outermost door (``requests.Session.send``, ``httpx.Client.send``, urllib3's
+pools, ``urllib.request.OpenerDirector.open``), so a request counts the same when `responses`, `respx` or a
+local server answers it, and counts once though requests itself goes through urllib3. Redirects and a
+library's own retries are part of the one request. A library that a job imports for the first time during a
+delivery is tapped right then.
+
+*What counts as a call.* Only an unsafe method (RFC 9110, 9.2.1), and only one that was answered with a
+status below 400: that is what "the server did it" looks like from here. A 4xx says that the server refused,
+and this is how a server's own guard shows itself (409 on a second charge, 404 on a second DELETE); a 5xx
+says that it failed. Whether a server did it without saying so is the business of the LOST fault, not of the
+status.
+
+*When two calls are one.* By an idempotency key: a header that ends in ``Idempotency-Key`` or
+``Idempotency-Token``, ``PayPal-Request-Id``, or a field ``idempotency_key`` at the top of a JSON or form
+body. ``X-Request-Id`` is none: it names the attempt, for tracing. A PUT or a DELETE is one with its
+repetition without a key (RFC 9110, 9.2.2).
+
+It does not see `http.client` used directly, asynchronous clients, or a stub that a test puts in place of a
+library's function with a `Mock` (the mock adapter counts that, if a fixture hands the mock in).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import FunctionType, ModuleType
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from idemfuzz.abc import Errors, Gate
+from idemfuzz.model import Access, Effect, Fact, FactKind, FaultKind
+
+__all__ = ["HttpTap"]
+
+_READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_REPEATABLE = frozenset({"PUT", "DELETE"})
+_TEXT_CHARACTERS_MAX = 65_536
+_MASK = "***"
+_SECRET = re.compile(
+    r"passw(or)?d|passwd|secret|credential|authorization|api[-_]?key|access[-_]?key|private[-_]?key"
+    r"|(access|auth|refresh|id|session|bearer)[-_]?token|^token$|signature|^sig$|card[-_]?number|^cvv$|^cvc$",
+    re.IGNORECASE,
+)
+_VARIABLE = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+    r"|(?<![0-9a-z])(?=[0-9a-z]*[0-9])(?=[0-9a-z]*[a-z])[0-9a-z]{16,}(?![0-9a-z])"
+    r"|(?<![0-9a-z])(?=[0-9a-f]*[0-9])[0-9a-f]{8,}(?![0-9a-z])"
+    r"|[0-9]+",
+    re.IGNORECASE,
+)
+
+
+class Declined(Exception):
+    """Carries an answer of 400 or above past the gate, so that the request does not count as a call."""
+
+    def __init__(self, answer: Any, status: int) -> None:
+        super().__init__(f"answered {_status_text(status)}")
+        self.answer = answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request about to be sent; ``body`` is None, text, bytes, or a stream that must not be touched."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: object = None
+
+    @property
+    def reads(self) -> bool:
+        return self.method in _READING
+
+
+_Describe = Callable[[Sequence[Any], Mapping[str, Any]], _Request | None]
+_Failures = Callable[[_Request, Sequence[Any], Mapping[str, Any]], Errors]
+
+
+@dataclass(frozen=True, slots=True)
+class _Patch:
+    owner: Any
+    attribute: str
+    original: Any
+    wrapper: Any
+
+
+class HttpTap:
+    """Taps requests, httpx, urllib3 and `urllib.request`; imports none of them by itself."""
+
+    name = "http"
+
+    def __init__(self) -> None:
+        self._gate: Gate | None = None
+        self._patches: list[_Patch] = []
+        self._finder = _Announcing(tuple(_LIBRARIES), self._tap)
+
+    def attach(self, gate: Gate, values: Mapping[str, object]) -> None:
+        self._gate = gate
+        self._tap_loaded()
+        sys.meta_path.insert(0, self._finder)
+
+    def reset(self) -> None:
+        self._tap_loaded()
+
+    def detach(self) -> None:
+        """Put every attribute back; what a test has put over ours since is the test's own to undo."""
+        self._gate = None
+        if self._finder in sys.meta_path:
+            sys.meta_path.remove(self._finder)
+        while self._patches:
+            patch = self._patches.pop()
+            if vars(patch.owner).get(patch.attribute) is patch.wrapper:
+                setattr(patch.owner, patch.attribute, patch.original)
+
+    def _tap_loaded(self) -> None:
+        for library in _LIBRARIES:
+            if sys.modules.get(library) is not None:
+                self._tap(library)
+
+    def _tap(self, library: str) -> None:
+        if self._gate is not None:
+            _LIBRARIES[library](self, sys.modules[library])
+
+    def patch(self, owner: Any, attribute: str, describe: _Describe, failures: _Failures) -> None:
+        """Make calls of ``owner.attribute`` Effects, if there is such a function and it is not tapped yet."""
+        original = vars(owner).get(attribute)
+        if original is None or any(p.wrapper is original for p in self._patches):
+            return
+        # A wrapper of an earlier search, brought back by a test's monkeypatch, gives way to what it wraps.
+        while (inner := getattr(original, "_idemfuzz_wrapped", None)) is not None:
+            original = inner
+        wrapper = self._wrapper(original, describe, failures)
+        self._patches.append(_Patch(owner, attribute, original, wrapper))
+        setattr(owner, attribute, wrapper)
+
+    def _wrapper(
+        self, original: Callable[..., Any], describe: _Describe, failures: _Failures
+    ) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            gate = self._gate
+            if gate is None or gate.scope() is None:
+                return original(*args, **kwargs)
+            request = describe(args, kwargs)
+            if request is None:
+                return original(*args, **kwargs)
+            return _perform(
+                gate, request, functools.partial(original, *args, **kwargs), failures(request, args, kwargs)
+            )
+
+        wrapper._idemfuzz_wrapped = original  # type: ignore[attr-defined]
+        return wrapper
+
+    def patch_stubs(self, owner: Any, library: str, failures: _Failures, *, bound: bool) -> None:
+        """Make calls of functions that a test has put in place of the library's own shortcuts Effects, too.
+
+        ``bound`` says that the functions take a ``self`` first.
+        """
+        for attribute in ("request", "get", "options", "head", "post", "put", "patch", "delete"):
+            stub = vars(owner).get(attribute)
+            if isinstance(stub, FunctionType) and (stub.__module__ or "").split(".")[0] != library:
+                method = None if attribute == "request" else attribute.upper()
+                self.patch(owner, attribute, functools.partial(_shortcut, method, bound), failures)
+
+
+# -- what a request is: label, detail, Fact ------------------------------------------------------------------
+
+
+def _perform(gate: Gate, request: _Request, send: Callable[[], Any], errors: Errors) -> Any:
+    body = _parsed(request)
+    url = _shown_url(request.url)
+    parts = urlsplit(url)
+    pattern = _pattern(parts.path)
+    effect = Effect(
+        label=f"http.{request.method}{pattern}",
+        store="http",
+        access=Access.READ if request.reads else Access.DURABLE,
+        detail=f"{request.method} {url}{_shown_body(body)}",
+        faults=(FaultKind.REFUSED,) if request.reads else (FaultKind.REFUSED, FaultKind.LOST),
+    )
+    if request.reads:
+        return gate.perform(effect, send, errors=errors, describe=_outcome)
+
+    def send_or_decline() -> Any:
+        answer = send()
+        status = _status(answer)
+        if status is not None and status >= 400:
+            raise Declined(answer, status)
+        return answer
+
+    fields: dict[str, Any] = {"url": url}
+    if body is not None:
+        fields["body"] = body
+    call = Fact(
+        store="http",
+        kind=FactKind.HTTP,
+        group=f"{request.method} {parts.netloc}{pattern}",
+        fields=fields,
+        once=_once(request, url, body),
+    )
+    try:
+        return gate.perform(effect, send_or_decline, errors=errors, describe=_outcome, call=call)
+    except Declined as declined:
+        return declined.answer
+
+
+def _once(request: _Request, url: str, body: object) -> str | None:
+    for name, value in request.headers.items():
+        header = name.lower().replace("_", "-")
+        if header.endswith(("idempotency-key", "idempotency-token")) or header == "paypal-request-id":
+            return f"{request.method} {url} {value}"
+    if isinstance(body, dict) and body.get("idempotency_key"):
+        return f"{request.method} {url} {body['idempotency_key']}"
+    if request.method in _REPEATABLE:
+        data = _bytes(request.body)
+        if data is not None:
+            return f"{request.method} {url} {hashlib.sha256(data).hexdigest()[:16]}"
+    return None
+
+
+def _pattern(path: str) -> str:
+    """The path with its ids replaced by ``*``; a version such as ``v1`` stays."""
+    segments = (s if re.fullmatch(r"v\d{1,3}", s) else _VARIABLE.sub("*", s) for s in path.split("/"))
+    return "/".join(re.sub(r"\*(?:[-_.:T]?\*)+", "*", s) for s in segments) or "/"
+
+
+def _shown_url(url: str) -> str:
+    """The URL without user, password, fragment, and the values of secret query fields."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    query = "&".join(
+        f"{name}={_MASK}" if equals and _SECRET.search(name) else f"{name}{equals}{value}"
+        for name, equals, value in (field.partition("=") for field in parts.query.split("&"))
+    )
+    return urlunsplit((parts.scheme, host, parts.path or "/", query, ""))
+
+
+def _shown_body(body: object, characters_max: int = 200) -> str:
+    if body is None:
+        return ""
+    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+    return f" {text}" if len(text) <= characters_max else f" {text[: characters_max - 1]}…"
+
+
+def _parsed(request: _Request) -> Any:
+    """The body as plain values: JSON, form fields, text, a digest of bytes; secrets are masked."""
+    data = _bytes(request.body)
+    if data is None:
+        return f"<{type(request.body).__name__}>"
+    if not data:
+        return None
+    kind = next((v for n, v in request.headers.items() if n.lower() == "content-type"), "")
+    if boundary := re.search(r'boundary="?([^";]+)', kind):
+        # The library makes the boundary up anew each time.
+        data = data.replace(boundary[1].encode(), b"boundary")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return _digest(data)
+    if "json" in kind or text.lstrip()[:1] in ("{", "["):
+        try:
+            return _masked(json.loads(text))
+        except ValueError:
+            pass
+    if "x-www-form-urlencoded" in kind:
+        form: dict[str, Any] = {}
+        for name, value in parse_qsl(text, keep_blank_values=True):
+            form[name] = [*_listed(form[name]), value] if name in form else value
+        return _masked(form)
+    return text if len(text) <= _TEXT_CHARACTERS_MAX else _digest(data)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: _MASK if isinstance(inner, str) and _SECRET.search(name) else _masked(inner)
+            for name, inner in value.items()
+        }
+    return [_masked(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _digest(data: bytes) -> str:
+    return f"<{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()[:16]}>"
+
+
+def _bytes(body: object) -> bytes | None:
+    """The body's bytes; None for a stream, which can be read only once, and not by us."""
+    if body is None:
+        return b""
+    if isinstance(body, str):
+        return body.encode()
+    return bytes(body) if isinstance(body, bytes | bytearray | memoryview) else None
+
+
+def _status(answer: Any) -> int | None:
+    """The status in any library's response; None for a stub's answer that has none."""
+    for attribute in ("status_code", "status"):
+        status = getattr(answer, attribute, None)
+        if isinstance(status, int):
+            return int(status)
+    return None
+
+
+def _status_text(status: int) -> str:
+    try:
+        return f"{status} {http.HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+def _outcome(answer: Any) -> str:
+    status = _status(answer)
+    return "answered" if status is None else _status_text(status)
+
+
+# -- the libraries: where their doors are, and how they fail -------------------------------------------------
+
+
+def _argument(args: Sequence[Any], kwargs: Mapping[str, Any], position: int, name: str) -> Any:
+    return args[position] if len(args) > position else kwargs.get(name)
+
+
+def _shortcut(
+    method: str | None, bound: bool, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> _Request | None:
+    """The request behind ``post(url, json=...)`` or ``request("POST", url, json=...)``."""
+    rest = list(args[1:] if bound else args)
+    if method is None:
+        method = rest.pop(0) if rest else kwargs.get("method")
+    url = rest[0] if rest else kwargs.get("url")
+    if not isinstance(method, str) or url is None:
+        return None
+    target, params = str(url), kwargs.get("params")
+    if params:
+        fields = params if isinstance(params, str) else urlencode(params, doseq=True)
+        target += ("&" if "?" in target else "?") + fields
+    headers = {str(name): str(value) for name, value in dict(kwargs.get("headers") or {}).items()}
+    body = kwargs.get("content", kwargs.get("data"))
+    if body is None and len(rest) > 1 and method.upper() not in _READING:
+        body = rest[1]
+    if kwargs.get("json") is not None:
+        body = json.dumps(kwargs["json"], default=str)
+        headers.setdefault("Content-Type", "application/json")
+    elif isinstance(body, dict):
+        body = urlencode(body, doseq=True)
+        headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
+    return _Request(method.upper(), target, headers, body)
+
+
+def _tap_requests(tap: HttpTap, requests: ModuleType) -> None:
+    def describe(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Request | None:
+        request = _argument(args, kwargs, 1, "request")
+        if not getattr(request, "url", None) or not getattr(request, "method", None):
+            return None
+        return _Request(request.method.upper(), request.url, request.headers or {}, request.body)
+
+    def failures(request: _Request, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Errors:
+        sent = _argument(args, kwargs, 1, "request")
+        prepared = sent if hasattr(sent, "url") else None
+
+        def refused() -> BaseException:
+            text = f"{_shown_url(request.url)}: [Errno 111] Connection refused"
+            return requests.exceptions.ConnectionError(text, request=prepared)  # type: ignore[no-any-return]
+
+        def lost() -> BaseException:
+            cause = ConnectionResetError("Remote end closed connection without response")
+            return requests.exceptions.ConnectionError("Connection aborted.", cause, request=prepared)  # type: ignore[no-any-return]
+
+        return Errors(refused=refused, lost=lost)
+
+    tap.patch(requests.Session, "send", describe, failures)
+    tap.patch_stubs(requests.Session, "requests", failures, bound=True)
+    tap.patch_stubs(requests, "requests", failures, bound=False)
+
+
+def _tap_httpx(tap: HttpTap, httpx: ModuleType) -> None:
+    def describe(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Request | None:
+        request = _argument(args, kwargs, 1, "request")
+        if not isinstance(request, httpx.Request):
+            return None
+        body: object
+        try:
+            body = request.content
+        except httpx.RequestNotRead:
+            # A multipart body can be read here: httpx keeps what was read. A generator is left alone.
+            multipart = "multipart" in request.headers.get("content-type", "")
+            body = request.read() if multipart else request.stream
+        return _Request(request.method.upper(), str(request.url), request.headers, body)
+
+    def failures(request: _Request, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Errors:
+        sent = _argument(args, kwargs, 1, "request")
+        known = sent if isinstance(sent, httpx.Request) else httpx.Request(request.method, request.url)
+        return Errors(
+            refused=lambda: httpx.ConnectError("[Errno 111] Connection refused", request=known),
+            lost=lambda: httpx.RemoteProtocolError(
+                "Server disconnected without sending a response.", request=known
+            ),
+        )
+
+    tap.patch(httpx.Client, "send", describe, failures)
+    tap.patch_stubs(httpx.Client, "httpx", failures, bound=True)
+    tap.patch_stubs(httpx, "httpx", failures, bound=False)
+
+
+def _tap_urllib3(tap: HttpTap, urllib3: ModuleType) -> None:
+    def describe(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Request | None:
+        method, url = _argument(args, kwargs, 1, "method"), _argument(args, kwargs, 2, "url")
+        if not isinstance(method, str) or not isinstance(url, str):
+            return None
+        client = args[0]
+        pool = isinstance(client, urllib3.HTTPConnectionPool)
+        body = _argument(args, kwargs, 3, "body") if pool else kwargs.get("body")
+        headers = _argument(args, kwargs, 4, "headers") if pool else kwargs.get("headers")
+        if pool and url.startswith("/"):
+            port = f":{client.port}" if client.port else ""
+            url = f"{client.scheme}://{client.host}{port}{url}"
+        return _Request(method.upper(), url, client.headers if headers is None else headers, body)
+
+    def failures(request: _Request, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Errors:
+        errors: Any = urllib3.exceptions
+
+        def refused() -> BaseException:
+            reason = errors.NewConnectionError(
+                args[0], "Failed to establish a new connection: [Errno 111] Connection refused"
+            )
+            if kwargs.get("retries") is False:
+                return reason  # type: ignore[no-any-return]
+            # By default urllib3 retries a refused connection, and then wraps the reason.
+            return errors.MaxRetryError(args[0], _shown_url(request.url), reason)  # type: ignore[no-any-return]
+
+        def lost() -> BaseException:
+            cause = ConnectionResetError("Remote end closed connection without response")
+            return errors.ProtocolError("Connection aborted.", cause)  # type: ignore[no-any-return]
+
+        return Errors(refused=refused, lost=lost)
+
+    tap.patch(urllib3.PoolManager, "urlopen", describe, failures)
+    tap.patch(urllib3.HTTPConnectionPool, "urlopen", describe, failures)
+
+
+def _tap_urllib(tap: HttpTap, urllib_request: ModuleType) -> None:
+    def describe(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Request | None:
+        target, data = _argument(args, kwargs, 1, "fullurl"), _argument(args, kwargs, 2, "data")
+        if isinstance(target, str):
+            url, method, headers = target, "GET" if data is None else "POST", {}
+        elif isinstance(target, urllib_request.Request):
+            url, headers = target.full_url, dict(target.header_items())
+            given = getattr(target, "method", None)
+            data = target.data if data is None else data
+            method = given or ("GET" if data is None else "POST")
+        else:
+            return None
+        if not url.lower().startswith(("http:", "https:")):
+            return None
+        if data is not None:
+            headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
+        return _Request(method.upper(), url, headers, data)
+
+    def failures(request: _Request, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Errors:
+        from http.client import RemoteDisconnected
+        from urllib.error import URLError
+
+        return Errors(
+            refused=lambda: URLError(ConnectionRefusedError(111, "Connection refused")),
+            lost=lambda: RemoteDisconnected("Remote end closed connection without response"),
+        )
+
+    tap.patch(urllib_request.OpenerDirector, "open", describe, failures)
+
+
+_LIBRARIES: Mapping[str, Callable[[HttpTap, ModuleType], None]] = {
+    "requests": _tap_requests,
+    "httpx": _tap_httpx,
+    "urllib3": _tap_urllib3,
+    "urllib.request": _tap_urllib,
+}
+
+
+# -- a library that is imported later ------------------------------------------------------------------------
+
+
+class _Announcing(MetaPathFinder):
+    """Tells when one of ``modules`` has been imported; finding and loading is left to the others."""
+
+    def __init__(self, modules: Sequence[str], loaded: Callable[[str], None]) -> None:
+        self._modules = modules
+        self._loaded = loaded
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in self._modules:
+            return None
+        for finder in sys.meta_path:
+            find = None if finder is self else getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = find(fullname, path, target) if find is not None else None
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _AnnouncingLoader(spec.loader, lambda: self._loaded(fullname))
+                return spec
+        return None
+
+
+class _AnnouncingLoader(Loader):
+    """Loads as the real loader does and hands the module over to it; then tells."""
+
+    def __init__(self, loader: Loader, loaded: Callable[[], None]) -> None:
+        self._loader = loader
+        self._loaded = loaded
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        self._loaded()

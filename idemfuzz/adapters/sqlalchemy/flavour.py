@@ -1,0 +1,310 @@
+"""What differs between databases: reading and restoring rows, generated ids, locks, and how connections break."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from sqlalchemy.engine import Engine
+
+from idemfuzz.adapters.sqlalchemy.statement import Statement
+
+Rows = Mapping[str, Sequence[Any]]
+"""Table name -> its rows, each in whatever raw form the flavour compares exactly and cheaply."""
+
+
+class Kind(StrEnum):
+    """Types whose values a footprint may compare: equal in the database only if equal here, once made plain."""
+
+    INTEGER = "integer"
+    TEXT = "text"
+    UUID = "uuid"
+    DATE = "date"
+    BOOLEAN = "boolean"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    computed: bool = False
+    kind: Kind | None = None
+    """None: no value of it tells two rows apart."""
+    size: int | None = None
+    """The longest text, or (where the server may clamp what is larger) the largest number, that is kept as given."""
+    nullable: bool = False
+    made_up: bool = False
+    """Whether the database makes a value up where none is given: an autoincrement or identity column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A unique index, a primary key or an exclusion constraint."""
+
+    name: str
+    columns: tuple[str, ...]
+    """Empty: of expressions, prefixes or ranges, so that no column's value says which entry is meant."""
+    drifts: bool = False
+    """Whether an entry may come and go without a change of the columns: a partial index, a computed column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A foreign key, as seen from its child."""
+
+    columns: tuple[str, ...]
+    parent: str
+    referred: tuple[str, ...]
+    on_delete: str = ""
+    """CASCADE, SET NULL or SET DEFAULT; empty if the child is only looked at."""
+    on_update: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a flavour asks its catalogue for, beyond what SQLAlchemy reflects."""
+
+    keys: Mapping[str, Sequence[Key]]
+    odd: frozenset[str]
+    """Tables with triggers, rules, policies, partitions, functions of the user's own, another engine."""
+    vague: frozenset[tuple[str, str]]
+    """Text columns whose equality is not what `Kind.TEXT` takes it for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as `restore`, the facts and footprints need it."""
+
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    generated: Mapping[str, str] = field(default_factory=dict)
+    """Column -> the table that makes its value up: an autoincrement key, or a foreign key to one."""
+    keys: tuple[Key, ...] = ()
+    links: tuple[Link, ...] = ()
+    plain: bool = False
+    """Whether a statement touches just what keys and links say: no trigger or the like acts behind it."""
+
+    @property
+    def writable(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns if not column.computed)
+
+
+class Flavour(Protocol):
+    """One kind of database. All methods but the fault makers run outside deliveries."""
+
+    tables: dict[str, Table]
+    """A new dictionary after each reflection."""
+    views: frozenset[str]
+    renews: bool
+    """Whether `renew` can succeed at all."""
+    loose: bool
+    """Whether generated ids may drift from trial to trial, where putting them back is expensive."""
+
+    stale: bool
+    """Whether something waits for `freshen` before the next statement is run."""
+
+    def freshen(self) -> None:
+        """Do what `restore` has put off, as it costs much and may never be needed."""
+        ...
+
+    def open(self) -> None:
+        """Take a connection of our own and remember the baseline."""
+        ...
+
+    def close(self) -> None: ...
+
+    def read(self) -> Rows: ...
+
+    def decode(self, table: str, rows: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
+        """Raw rows as column -> plain value."""
+        ...
+
+    def restore(self, added: Rows, removed: Rows) -> None:
+        """Take ``added`` out, put ``removed`` in, set generated ids back."""
+        ...
+
+    def perturb(self) -> bool: ...
+
+    def uncommitted(self, connection: Any) -> bool:
+        """Whether a driver connection has written rows that are not committed."""
+        ...
+
+    def roll_back(self, connection: Any) -> Callable[[], None]:
+        """End a dead process's transaction now; the result waits until the closed connection's locks are gone."""
+        ...
+
+    def rests(self, connection: Any) -> bool:
+        """Whether a driver connection is open, and outside any transaction once it is rolled back."""
+        ...
+
+    def renew(self, connection: Any) -> bool:
+        """Give an idle connection the session of a new one; False, or any error, where that cannot be had."""
+        ...
+
+    def autocommits(self, connection: Any, statement: Statement) -> bool: ...
+
+    def welcome(self, connection: Any) -> None:
+        """A connection leaves the pool: settings that only make a search faster."""
+        ...
+
+    def be_hasty(self, connection: Any) -> None:
+        """Report a lock at once instead of waiting for it inside the driver."""
+        ...
+
+    def be_patient(self, connection: Any) -> None:
+        """Take `be_hasty` back."""
+        ...
+
+    def cut(self, connection: Any) -> None:
+        """Break a connection: its transaction is over, and the driver's object is of no more use."""
+        ...
+
+    def refuse(self, doing: str) -> BaseException:
+        """The driver's error for a connection that broke before the server got anything."""
+        ...
+
+    def lose(self, doing: str) -> BaseException:
+        """The driver's error for a connection that broke before the server's answer came."""
+        ...
+
+    def busy(self, error: BaseException) -> bool: ...
+
+    def waiting(self, connection: Any) -> Callable[[], bool] | None: ...
+
+
+def identity_of(engine: Engine) -> Hashable:
+    """Equal for Engines to one database."""
+    url = engine.url
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        if is_memory(engine):
+            return ("sqlite", id(engine.dialect))
+        return ("sqlite", os.path.realpath(str(url.database)))
+    socket = url.query.get("host") or url.query.get("unix_socket")
+    host = url.host or socket or "localhost"
+    return (backend, "localhost" if host in ("127.0.0.1", "::1") else host, url.port, url.database)
+
+
+def is_memory(engine: Engine) -> bool:
+    """Whether this is SQLite's in-memory database, also in its URI forms."""
+    database = engine.url.database
+    return (
+        not database or database == ":memory:" or "mode=memory" in str(engine.url) or "::memory:" in database
+    )
+
+
+def reflect(
+    engine: Engine, connection: Any, *, computed: Callable[[str], Iterable[str]], facts: Facts
+) -> dict[str, Table]:
+    """The tables of the default schema, with their generated columns."""
+    import sqlalchemy
+
+    inspector = sqlalchemy.inspect(connection)
+    names = inspector.get_table_names()
+    keys = {name: tuple(inspector.get_pk_constraint(name)["constrained_columns"]) for name in names}
+    columns = {name: inspector.get_columns(name) for name in names}
+    foreign: dict[str, list[Any]] = {name: list(inspector.get_foreign_keys(name)) for name in names}
+    backend = engine.url.get_backend_name()
+    generated: dict[str, dict[str, str]] = {name: {} for name in names}
+    made_up: set[tuple[str, str]] = set()
+    for name in names:
+        for column in columns[name]:
+            if _makes_up(column, keys[name], backend):
+                generated[name][column["name"]] = name
+                made_up.add((name, column["name"]))
+    # Foreign keys follow; a key that is itself a foreign key (joined inheritance) follows its parent.
+    links = [
+        (name, local, link["referred_table"], remote)
+        for name in names
+        for link in foreign[name]
+        for local, remote in zip(link["constrained_columns"], link["referred_columns"], strict=False)
+    ]
+    for _ in links:
+        for name, local, parent, remote in links:
+            origin = generated.get(parent, {}).get(remote)
+            if origin is not None and (name, local) != (parent, remote):
+                generated[name][local] = origin
+    tables = {}
+    for name in names:
+        by_hand = set(computed(name))
+        found = []
+        for c in columns[name]:
+            is_computed = bool(c.get("computed")) or c["name"] in by_hand
+            kind = None if is_computed or (name, c["name"]) in facts.vague else _kind(c["type"], backend)
+            size = _size(c["type"], kind, backend)
+            makes = (name, c["name"]) in made_up
+            found.append(Column(c["name"], is_computed, kind, size, bool(c.get("nullable")), makes))
+        moving = {c.name for c in found if c.computed}
+        unique = [
+            Key(key.name, key.columns, key.drifts or not moving.isdisjoint(key.columns))
+            for key in facts.keys.get(name, ())
+        ]
+        if keys[name] and not any(set(key.columns) == set(keys[name]) for key in unique):
+            # SQLite's rowid has no index of its own.
+            unique.append(Key("pk", keys[name]))
+        own = tuple(_link(link) for link in foreign[name])
+        plain = name not in facts.odd and all(
+            link.parent in names
+            and not entry.get("referred_schema")
+            and moving.isdisjoint(link.columns)
+            and len(link.columns) == len(link.referred)
+            for link, entry in zip(own, foreign[name], strict=True)
+        )
+        tables[name] = Table(name, tuple(found), keys[name], generated[name], tuple(unique), own, plain)
+    return tables
+
+
+def _link(link: Mapping[str, Any]) -> Link:
+    actions = {name: str(text).upper() for name, text in (link.get("options") or {}).items() if text}
+    on_delete, on_update = (
+        action if action in ("CASCADE", "SET NULL", "SET DEFAULT") else ""
+        for action in (actions.get("ondelete", ""), actions.get("onupdate", ""))
+    )
+    referred = tuple(link["referred_columns"])
+    return Link(tuple(link["constrained_columns"]), link["referred_table"], referred, on_delete, on_update)
+
+
+_TEXTS = {"VARCHAR", "TEXT", "CHAR", "NVARCHAR", "NCHAR", "CLOB", "TINYTEXT", "MEDIUMTEXT", "LONGTEXT"}
+_BITS = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "INTEGER": 32, "BIGINT": 64}
+
+
+def _kind(type_: Any, backend: str) -> Kind | None:
+    from sqlalchemy import types
+
+    name = str(type_.__visit_name__).upper()
+    if isinstance(type_, types.Boolean):
+        return Kind.BOOLEAN if backend == "postgresql" else Kind.INTEGER if backend == "sqlite" else None
+    if isinstance(type_, types.Integer):
+        return Kind.INTEGER
+    if isinstance(type_, types.Uuid):
+        return Kind.UUID
+    if isinstance(type_, types.Date):
+        return Kind.DATE
+    if isinstance(type_, types.String) and not isinstance(type_, types.Enum) and name in _TEXTS:
+        return Kind.TEXT
+    return None
+
+
+def _size(type_: Any, kind: Kind | None, backend: str) -> int | None:
+    if kind is Kind.TEXT:
+        length = getattr(type_, "length", None)
+        return int(length) if length is not None else None
+    if kind is Kind.INTEGER and backend in ("mysql", "mariadb"):
+        # Without strict mode, a number that is too large becomes the largest.
+        return int(2 ** (_BITS.get(str(type_.__visit_name__).upper(), 8) - 1) - 1)
+    return None
+
+
+def _makes_up(column: Mapping[str, Any], key: tuple[str, ...], backend: str) -> bool:
+    if column.get("identity"):
+        return True
+    if "nextval(" in str(column.get("default") or ""):
+        return True
+    if backend == "sqlite":
+        return key == (column["name"],) and str(column["type"]).upper() == "INTEGER"
+    if backend == "postgresql":
+        return False
+    return column.get("autoincrement") is True

@@ -1,0 +1,334 @@
+"""MariaDB and MySQL with PyMySQL (or another driver of the same shape)."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.engine import Engine
+
+from idemfuzz.abc import Unusable
+from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Rows, Table, reflect
+from idemfuzz.adapters.sqlalchemy.statement import Statement
+
+_PASSES_MAX = 3
+_ROWS_MAX = 500
+_COM_RESET_CONNECTION = 0x1F
+_real_sleep = time.sleep
+# Without a language's own letters, of which some make two ASCII letters equal (i and y in Lithuanian).
+_PLAIN_COLLATION = re.compile(
+    r"_(?:bin|nopad_bin|general_(?:nopad_)?ci|general_cs|unicode(?:_520)?_(?:nopad_)?ci"
+    r"|0900_(?:ai_ci|as_ci|as_cs|bin)|uca1400_(?:nopad_)?(?:ai|as)_(?:ci|cs))$"
+)
+_ODD = """
+SELECT event_object_table FROM information_schema.triggers WHERE event_object_schema = DATABASE()
+UNION SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()
+  AND (table_type <> 'BASE TABLE' OR engine IS NULL OR engine <> 'InnoDB')
+UNION SELECT CASE WHEN table_schema = DATABASE() THEN table_name ELSE referenced_table_name END
+  FROM information_schema.key_column_usage
+  WHERE referenced_table_schema IS NOT NULL AND (table_schema = DATABASE()) <> (referenced_table_schema = DATABASE())
+"""
+
+
+class MysqlFlavour:
+    renews = True
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._own: Any = None
+        self._next_ids: dict[str, int] = {}
+        self._triggers: set[str] | None = None
+        """The tables that have some; None until it is asked for."""
+        self.tables: dict[str, Table] = {}
+        self.views: frozenset[str] = frozenset()
+        self.stale = False
+        self.loose = False
+        """Whether next ids need not be put back after each trial: each time is an ALTER TABLE, tens of milliseconds."""
+
+    def open(self) -> None:
+        fairy = self._engine.raw_connection()
+        self._own = fairy.driver_connection
+        fairy.detach()
+        self._own.rollback()
+        self._own.autocommit(True)
+        self._run(
+            "SET SESSION foreign_key_checks=0, innodb_lock_wait_timeout=5, lock_wait_timeout=5, sql_mode='NO_AUTO_VALUE_ON_ZERO'"
+        )
+        self.reflect()
+        self._next_ids = self._read_next_ids()
+
+    def reflect(self) -> None:
+        with self._engine.connect() as connection:
+            self.tables = reflect(self._engine, connection, computed=self._computed, facts=self._facts())
+        self._triggers = None
+
+    def _read_triggers(self) -> set[str]:
+        sql = "SELECT event_object_table FROM information_schema.triggers WHERE event_object_schema = DATABASE()"
+        return {name for (name,) in self._run(sql)}
+
+    def close(self) -> None:
+        if self.loose or self.stale:
+            self._reset_next_ids()
+        self._own.close()
+
+    def unchanged(self) -> bool:
+        return False
+
+    def read(self) -> Rows:
+        return {name: self._run(f"SELECT * FROM {_quoted(name)}") for name in self.tables}
+
+    def decode(self, table: str, rows: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
+        names = [column.name for column in self.tables[table].columns]
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def restore(self, added: Rows, removed: Rows) -> None:
+        try:
+            if self._triggers is None:
+                self._triggers = self._read_triggers()
+            for _ in range(_PASSES_MAX):
+                touched = [name for name in self.tables if added.get(name) or removed.get(name)]
+                if not touched:
+                    break
+                answered = not self._triggers.isdisjoint(touched)
+                baseline = _minus(self.read(), added, removed) if answered else {}
+                self._run("BEGIN")
+                for name in touched:
+                    self._replace(self.tables[name], added.get(name, ()), removed.get(name, ()))
+                self._run("COMMIT")
+                if not answered:
+                    break
+                # A trigger may have answered to what was put back: look again.
+                now = self.read()
+                added = {name: _left(now[name], baseline[name]) for name in self.tables}
+                removed = {name: _left(baseline[name], now[name]) for name in self.tables}
+            self.stale = not self.loose
+        except self._error as error:
+            with contextlib.suppress(self._error):
+                self._own.rollback()
+            raise self._unusable(error) from error
+
+    def freshen(self) -> None:
+        self.stale = False
+        if not self.loose:
+            try:
+                self._reset_next_ids()
+            except self._error as error:
+                raise self._unusable(error) from error
+
+    def perturb(self) -> bool:
+        self.stale = False
+        for number, (name, following) in enumerate(self._next_ids.items(), 1):
+            self._run(f"ALTER TABLE {_quoted(name)} AUTO_INCREMENT = {following + 1000 + 37 * number}")
+        return bool(self._next_ids)
+
+    def uncommitted(self, connection: Any) -> bool:
+        sql = "SELECT trx_rows_modified FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = %s"
+        return any(count for (count,) in self._run(sql, (connection.thread_id(),)))
+
+    def roll_back(self, connection: Any) -> Callable[[], None]:
+        if not connection.open:
+            return lambda: None
+        number = connection.thread_id()
+        connection.rollback()
+        return lambda: self._await_end(number)
+
+    def _await_end(self, number: int) -> None:
+        """The server notices a closed connection a little later; its named locks must not linger."""
+        for _ in range(400):
+            if not self._run("SELECT 1 FROM information_schema.processlist WHERE id = %s", (number,)):
+                return
+            _real_sleep(0.0005)
+
+    def rests(self, connection: Any) -> bool:
+        return bool(connection.open)
+
+    def renew(self, connection: Any) -> bool:
+        """PyMySQL has no public way to reset a session: where its private one is gone, a new connection is made."""
+        command, read = (getattr(connection, name, None) for name in ("_execute_command", "_read_ok_packet"))
+        if command is None or read is None or not hasattr(connection, "autocommit_mode"):
+            return False
+        command(_COM_RESET_CONNECTION, b"")
+        read()
+        # What PyMySQL does after it has connected; the server has forgotten it.
+        connection.set_character_set(connection.charset, connection.collation)
+        if connection.db is not None:
+            connection.select_db(connection.db)
+        with connection.cursor() as cursor:
+            if connection.sql_mode is not None:
+                cursor.execute("SET sql_mode=%s", (connection.sql_mode,))
+            if connection.init_command is not None:
+                cursor.execute(connection.init_command)
+        if connection.autocommit_mode is not None:
+            connection.autocommit(connection.autocommit_mode)
+        return True
+
+    def autocommits(self, connection: Any, statement: Statement) -> bool:
+        if statement.defines or statement.verb == "truncate":
+            return True
+        in_transaction = bool(getattr(connection, "server_status", 0) & 1)
+        return bool(connection.get_autocommit()) and not in_transaction
+
+    def welcome(self, connection: Any) -> None:
+        """Nothing is changed."""
+
+    def be_hasty(self, connection: Any) -> None:
+        """The server is asked who waits; nothing needs to be hasty."""
+
+    def be_patient(self, connection: Any) -> None:
+        """Nothing was changed."""
+
+    def cut(self, connection: Any) -> None:
+        # Rolled back first: the server notices a closed socket a little later, and locks would linger.
+        connection.rollback()
+        connection._force_close()
+
+    def refuse(self, doing: str) -> BaseException:
+        return self._gone(f"MySQL server has gone away (before {doing})", 2006)
+
+    def lose(self, doing: str) -> BaseException:
+        return self._gone(f"Lost connection to MySQL server during query ({doing})", 2013)
+
+    def busy(self, error: BaseException) -> bool:
+        return False
+
+    def waiting(self, connection: Any) -> Callable[[], bool] | None:
+        """Asked of InnoDB's status, which is always fresh (information_schema.innodb_trx is cached for 0.1 s)."""
+        if not connection.open:
+            return None
+        number = connection.thread_id()
+        thread = re.compile(rf"\bthread id {number}\b")
+        sql = (
+            "SELECT 1 FROM information_schema.processlist WHERE id = %s "
+            "AND (state LIKE 'User lock%%' OR state LIKE 'Waiting for%%lock')"
+        )
+
+        def ask() -> bool:
+            ((_, _, status),) = self._run("SHOW ENGINE INNODB STATUS")
+            transactions = str(status).split("---TRANSACTION ")[1:]
+            if any("LOCK WAIT" in t and thread.search(t) for t in transactions):
+                return True
+            return bool(self._run(sql, (number,)))
+
+        return ask
+
+    @property
+    def _error(self) -> type[Exception]:
+        error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
+        return error
+
+    def _unusable(self, error: Exception) -> Unusable:
+        return Unusable(
+            f"the database cannot be restored ({error}): a transaction that the test's body opened still holds "
+            "locks. Close sessions and connections that the body opens before it ends"
+        )
+
+    def _gone(self, text: str, number: int) -> BaseException:
+        error: BaseException = self._engine.dialect.loaded_dbapi.OperationalError(number, text)
+        return error
+
+    def _run(self, sql: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        with self._own.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return list(cursor.fetchall()) if cursor.description is not None else []
+
+    def _computed(self, table: str) -> list[str]:
+        sql = (
+            "SELECT column_name FROM information_schema.columns "
+            "WHERE table_schema = DATABASE() AND table_name = %s AND extra LIKE '%%GENERATED%%' AND extra NOT LIKE '%%DEFAULT_GENERATED%%'"
+        )
+        return [name for (name,) in self._run(sql, (table,))]
+
+    def _facts(self) -> Facts:
+        vague = set()
+        moving = set()
+        for table, column, collation, extra in self._run(
+            "SELECT table_name, column_name, collation_name, extra FROM information_schema.columns "
+            "WHERE table_schema = DATABASE()"
+        ):
+            if collation is not None and not _PLAIN_COLLATION.search(collation):
+                vague.add((table, column))
+            if "on update" in extra.lower():
+                moving.add((table, column))
+        parts: dict[tuple[str, str], list[tuple[str | None, int | None]]] = {}
+        for table, name, column, prefix in self._run(
+            "SELECT table_name, index_name, column_name, sub_part FROM information_schema.statistics "
+            "WHERE table_schema = DATABASE() AND non_unique = 0 ORDER BY table_name, index_name, seq_in_index"
+        ):
+            parts.setdefault((table, name), []).append((column, prefix))
+        keys: dict[str, list[Key]] = {}
+        for (table, name), found in parts.items():
+            whole = all(column is not None and prefix is None for column, prefix in found)
+            columns = tuple(str(column) for column, _ in found) if whole else ()
+            keys.setdefault(table, []).append(
+                Key(name, columns, any((table, column) in moving for column in columns))
+            )
+        # Another engine than InnoDB knows no transactions; a history table has rows that nobody names.
+        odd = {name for (name,) in self._run(_ODD)}
+        self.views = frozenset(
+            name
+            for (name,) in self._run(
+                "SELECT table_name FROM information_schema.views WHERE table_schema = DATABASE()"
+            )
+        )
+        return Facts(keys, frozenset(odd), frozenset(vague))
+
+    def _read_next_ids(self) -> dict[str, int]:
+        sql = (
+            "SELECT table_name, auto_increment FROM information_schema.tables "
+            "WHERE table_schema = DATABASE() AND auto_increment IS NOT NULL"
+        )
+        return {name: int(following) for name, following in self._run(sql)}
+
+    def _reset_next_ids(self) -> None:
+        now = self._read_next_ids()
+        for name, following in self._next_ids.items():
+            if now.get(name, following) != following:
+                self._run(f"ALTER TABLE {_quoted(name)} AUTO_INCREMENT = {following}")
+
+    def _replace(self, table: Table, added: Sequence[Any], removed: Sequence[Any]) -> None:
+        names = [column.name for column in table.columns]
+        if added and table.key:
+            places = [names.index(name) for name in table.key]
+            listed = ", ".join(_quoted(name) for name in table.key)
+            marks = "(" + ", ".join("%s" for _ in places) + ")"
+            for some in _parts(added):
+                self._run(
+                    f"DELETE FROM {_quoted(table.name)} WHERE ({listed}) IN ({', '.join([marks] * len(some))})",
+                    [row[place] for row in some for place in places],
+                )
+        elif added:
+            where = " AND ".join(f"{_quoted(name)} <=> %s" for name in names)
+            for row in added:
+                self._run(f"DELETE FROM {_quoted(table.name)} WHERE {where} LIMIT 1", row)
+        if removed:
+            listed = ", ".join(_quoted(name) for name in table.writable)
+            marks = ", ".join("%s" for _ in table.writable)
+            places = [names.index(name) for name in table.writable]
+            for some in _parts(removed):
+                self._run(
+                    f"INSERT INTO {_quoted(table.name)} ({listed}) VALUES {', '.join([f'({marks})'] * len(some))}",
+                    [row[place] for row in some for place in places],
+                )
+
+
+def _parts(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (rows[start : start + _ROWS_MAX] for start in range(0, len(rows), _ROWS_MAX))
+
+
+def _left(rows: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+    return list((Counter(rows) - Counter(others)).elements())
+
+
+def _minus(now: Rows, added: Rows, removed: Rows) -> dict[str, list[Any]]:
+    """The baseline: what there is now, without what was added, with what was removed."""
+    return {
+        name: _left(rows, added.get(name, ())) + list(removed.get(name, ())) for name, rows in now.items()
+    }
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"

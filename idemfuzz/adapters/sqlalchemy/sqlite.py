@@ -1,0 +1,255 @@
+"""SQLite: a file is copied back whole; a database in memory moves to a private file while it is searched.
+
+One connection shared by all (how a database in memory is used) cannot hold two transactions, so crashes and
+overlaps could not be told from each other there. The file lies in memory, too, where the system has such a place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.engine import Engine
+from sqlalchemy.pool import QueuePool
+
+from idemfuzz.abc import Unusable
+from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Rows, Table, is_memory, reflect
+from idemfuzz.adapters.sqlalchemy.statement import Statement
+
+_BUSY = 5
+_BUSY_SNAPSHOT = 517
+_SEQUENCES = "sqlite_sequence"
+_OWN_COLLATION = re.compile(r"\bcollate\b(?!\W*(?:binary|nocase|rtrim)\b)", re.I)
+_OWN_RULES = re.compile(r"\bon\s+conflict\b|^\s*create\s+virtual\b", re.I)
+
+
+class SqliteFlavour:
+    renews = False
+    stale = False
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._own: sqlite3.Connection
+        self._baseline: sqlite3.Connection
+        self._move: _Move | None = None
+        self._version = -1
+        self.tables: dict[str, Table] = {}
+        self.views: frozenset[str] = frozenset()
+        self.loose = False
+
+    def open(self) -> None:
+        if is_memory(self._engine):
+            self._move = _Move(self._engine)
+            path = self._move.path
+        else:
+            path = str(self._engine.url.database)
+        self._own = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=2.0, uri=path.startswith("file:")
+        )
+        self._own.execute("PRAGMA synchronous=OFF")
+        self._baseline = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._own.backup(self._baseline)
+        self.reflect()
+        self._version = self._data_version()
+
+    def reflect(self) -> None:
+        with self._engine.connect() as connection:
+            self.tables = reflect(self._engine, connection, computed=lambda _: (), facts=self._facts())
+
+    def close(self) -> None:
+        self._own.close()
+        self._baseline.close()
+        if self._move is not None:
+            self._move.back()
+        else:
+            # Connections with our settings must not stay in the pool.
+            self._engine.pool.dispose()
+            self._engine.pool = self._engine.pool.recreate()
+
+    def read(self) -> Rows:
+        return {name: self._own.execute(f'SELECT * FROM "{name}"').fetchall() for name in self.tables}
+
+    def decode(self, table: str, rows: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
+        names = [column.name for column in self.tables[table].columns]
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def unchanged(self) -> bool:
+        """Whether no connection has written since the last `restore`."""
+        return self._data_version() == self._version
+
+    def restore(self, added: Rows, removed: Rows) -> None:
+        if self.unchanged():
+            return
+        try:
+            self._baseline.backup(self._own)
+        except sqlite3.OperationalError as error:
+            raise Unusable(
+                f"the SQLite database cannot be restored ({error}): a connection still has a transaction open. "
+                "Close sessions and connections that the test's body opens before it ends"
+            ) from error
+        self._version = self._data_version()
+
+    def freshen(self) -> None:
+        """Nothing is put off."""
+
+    def perturb(self) -> bool:
+        """Only AUTOINCREMENT remembers ids; a plain rowid is the largest one plus one."""
+        if not self._own.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (_SEQUENCES,)).fetchone():
+            return False
+        # A row is made for tables that had none: their first id moves, too.
+        known = {name for (name,) in self._own.execute(f"SELECT name FROM {_SEQUENCES}")}
+        wanted = [
+            name
+            for name, sql in self._own.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
+            if "autoincrement" in (sql or "").lower()
+        ]
+        for number, name in enumerate(wanted, 1):
+            if name in known:
+                self._own.execute(
+                    f"UPDATE {_SEQUENCES} SET seq = seq + ? WHERE name = ?", (1000 + 37 * number, name)
+                )
+            else:
+                self._own.execute(
+                    f"INSERT INTO {_SEQUENCES} (name, seq) VALUES (?, ?)", (name, 1000 + 37 * number)
+                )
+        return bool(wanted)
+
+    def uncommitted(self, connection: Any) -> bool:
+        return bool(getattr(connection, "in_transaction", False))
+
+    def roll_back(self, connection: Any) -> Callable[[], None]:
+        with contextlib.suppress(sqlite3.Error):
+            connection.rollback()
+        return lambda: None
+
+    def rests(self, connection: Any) -> bool:
+        return False
+
+    def renew(self, connection: Any) -> bool:
+        """Functions, attached files and pragmas cannot be listed; and opening a file costs little."""
+        return False
+
+    def autocommits(self, connection: Any, statement: Statement) -> bool:
+        if connection.in_transaction:
+            return False
+        if getattr(connection, "autocommit", -1) is True or connection.isolation_level is None:
+            return statement.verb not in ("begin", "savepoint")
+        return statement.verb not in ("insert", "update", "delete", "replace")
+
+    def welcome(self, connection: Any) -> None:
+        """Nobody pulls the plug during a search: no commit needs to reach the disk."""
+        if not connection.in_transaction:
+            connection.execute("PRAGMA synchronous=OFF")
+
+    def be_hasty(self, connection: Any) -> None:
+        connection.execute("PRAGMA busy_timeout=0")
+
+    def be_patient(self, connection: Any) -> None:
+        connection.execute("PRAGMA busy_timeout=5000")
+
+    def cut(self, connection: Any) -> None:
+        # SQLITE_IOERR rolls back by itself, and the connection may go on.
+        with contextlib.suppress(sqlite3.Error):
+            connection.rollback()
+
+    def refuse(self, doing: str) -> BaseException:
+        return sqlite3.OperationalError("disk I/O error")
+
+    def lose(self, doing: str) -> BaseException:
+        return sqlite3.OperationalError("disk I/O error")
+
+    def busy(self, error: BaseException) -> bool:
+        if not isinstance(error, sqlite3.OperationalError):
+            return False
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None:
+            return "is locked" in str(error)
+        return code & 0xFF in (_BUSY, 6) and code != _BUSY_SNAPSHOT
+
+    def waiting(self, connection: Any) -> Callable[[], bool] | None:
+        return None
+
+    def _facts(self) -> Facts:
+        master = self._own.execute(
+            "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master"
+        ).fetchall()
+        self.views = frozenset(name for type_, name, _, _ in master if type_ == "view")
+        keys: dict[str, list[Key]] = {}
+        odd: set[str] = set()
+        vague: set[tuple[str, str]] = set()
+        for type_, name, table, sql in master:
+            if type_ == "trigger":
+                odd.update((table, name))
+            if _OWN_COLLATION.search(sql):
+                vague.update(
+                    (table, row[1]) for row in self._own.execute(f"PRAGMA table_info({_quoted(table)})")
+                )
+            if type_ != "table":
+                continue
+            if _OWN_RULES.search(sql):
+                odd.add(name)
+            for _, index, unique, _, partial in self._own.execute(
+                f"PRAGMA index_list({_quoted(name)})"
+            ).fetchall():
+                if unique:
+                    columns = [row[2] for row in self._own.execute(f"PRAGMA index_info({_quoted(index)})")]
+                    keys.setdefault(name, []).append(
+                        Key(index, () if None in columns else tuple(columns), bool(partial))
+                    )
+        return Facts(keys, frozenset(odd), frozenset(vague))
+
+    def _data_version(self) -> int:
+        (version,) = self._own.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+
+class _Move:
+    """An in-memory database lives in a private file from here to `back`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._pool = engine.pool
+        shared = "/dev/shm"
+        self._folder = tempfile.mkdtemp(
+            prefix="idemfuzz-", dir=shared if os.path.isdir(shared) and os.access(shared, os.W_OK) else None
+        )
+        self.path = os.path.join(self._folder, "memory.sqlite")
+        source = engine.raw_connection()
+        target = sqlite3.connect(self.path)
+        try:
+            source.driver_connection.backup(target)  # type: ignore[union-attr]
+        finally:
+            target.close()
+            source.close()
+        connect = engine.dialect.connect
+
+        def connect_to_file(*args: Any, **kwargs: Any) -> Any:
+            kwargs.pop("uri", None)
+            connection: Any = connect(self.path, *args[1:], **{**kwargs, "check_same_thread": False})
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute("PRAGMA journal_mode=MEMORY").fetchone()
+            return connection
+
+        engine.dialect.connect = connect_to_file  # type: ignore[method-assign]
+        engine.pool = QueuePool(
+            self._pool._creator,
+            dialect=engine.dialect,
+            max_overflow=-1,
+            _dispatch=self._pool.dispatch,
+        )
+
+    def back(self) -> None:
+        self._engine.pool.dispose()
+        self._engine.pool = self._pool
+        vars(self._engine.dialect).pop("connect", None)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

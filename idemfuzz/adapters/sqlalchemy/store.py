@@ -1,0 +1,258 @@
+"""One SQL database as a Store."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
+
+from idemfuzz.abc import Gate, Options, Unusable
+from idemfuzz.adapters.sqlalchemy.flavour import Rows, identity_of
+from idemfuzz.adapters.sqlalchemy.mysql import MysqlFlavour
+from idemfuzz.adapters.sqlalchemy.postgresql import PostgresqlFlavour
+from idemfuzz.adapters.sqlalchemy.sqlite import SqliteFlavour
+from idemfuzz.adapters.sqlalchemy.tap import DialectTap
+from idemfuzz.model import Delta, Fact, FactKind
+
+_FLAVOURS: Mapping[str, Any] = {
+    "sqlite": SqliteFlavour,
+    "postgresql": PostgresqlFlavour,
+    "mysql": MysqlFlavour,
+    "mariadb": MysqlFlavour,
+}
+
+
+class SqlStore:
+    """Captures by comparing rows with the baseline, restores what differs; sessions handed in are kept usable."""
+
+    kind = "sql"
+
+    def __init__(self, name: str, engine: Engine, options: Options) -> None:
+        self.name = name
+        self.engine = engine
+        backend = engine.url.get_backend_name()
+        if backend not in _FLAVOURS:
+            raise Unusable(
+                f"{name!r} is a {backend} database; idemfuzz knows {', '.join(sorted(_FLAVOURS))}. "
+                "Leave it out with stores=[...]"
+            )
+        self._options = options
+        self._sessions: list[Any] = []
+        self._known: list[tuple[Session, set[int]]] = []
+        self._flavour = _FLAVOURS[backend](engine)
+        self._identity = identity_of(engine)
+        self._tap: DialectTap
+        self._baseline: dict[str, list[Any]] = {}
+        self._counted: dict[str, Counter[Any]] = {}
+        self._added: Rows = {}
+        self._removed: Rows = {}
+        self._overflow: int | None = None
+
+    @property
+    def identity(self) -> Hashable:
+        return self._identity
+
+    @property
+    def shared_connection(self) -> bool:
+        """Whether two overlapping Executions have used one connection."""
+        return self._tap.shared
+
+    def hand(self, value: object) -> None:
+        """Remember a Session that the scenario and the job may share."""
+        if hasattr(value, "get_bind") or hasattr(value, "session_factory"):
+            self._sessions.append(value)
+
+    def open(self, gate: Gate) -> None:
+        self._check_given()
+        self._check_sessions()
+        self._flavour.open()
+        try:
+            self._start(gate)
+        except BaseException:
+            self._flavour.close()
+            raise
+
+    def _start(self, gate: Gate) -> None:
+        pool = self.engine.pool
+        if isinstance(pool, QueuePool):
+            # A job that leaks connections must not starve the search.
+            self._overflow, pool._max_overflow = pool._max_overflow, -1
+        self._known = [(s, {id(o) for o in s.identity_map.values()}) for s in self._plain_sessions()]
+        self._remember(self._flavour.read())
+        self._tap = DialectTap(self.name, self._identity, self._flavour, gate)
+        self._tap.attach(self.engine)
+
+    def changes(self) -> Delta:
+        self._release_sessions()
+        if self._tap.defined:
+            self._flavour.reflect()
+        if self._flavour.unchanged():
+            self._added, self._removed = {}, {}
+            return Delta()
+        now = self._flavour.read()
+        added: dict[str, list[Any]] = {}
+        removed: dict[str, list[Any]] = {}
+        for table, rows in now.items():
+            before = self._baseline.get(table, [])
+            if rows == before:
+                continue
+            left = Counter(rows)
+            left.subtract(self._counted.get(table, Counter()))
+            added[table] = [row for row, count in left.items() for _ in range(count)]
+            removed[table] = [row for row, count in left.items() for _ in range(-count)]
+        self._added, self._removed = added, removed
+        return Delta(self._facts(added), self._facts(removed))
+
+    def restore(self) -> None:
+        self._release_sessions()
+        self._flavour.restore(self._added, self._removed)
+        self._added, self._removed = {}, {}
+
+    def perturb(self) -> bool:
+        return bool(self._flavour.perturb())
+
+    def loosen(self) -> None:
+        """The scenario was seen not to depend on the very ids: they may drift until `close` puts them back."""
+        self._flavour.loose = True
+
+    def isolate(self, level: str) -> None:
+        """From now on transactions run at this isolation level, unless the job itself asks for another one.
+
+        Raises:
+            Unusable: the database does not know the level.
+        """
+        with self.engine.connect() as connection:
+            driver = connection.connection.dbapi_connection
+            known = [
+                name
+                for name in self.engine.dialect.get_isolation_level_values(driver)  # type: ignore[arg-type]
+                if name != "AUTOCOMMIT"
+            ]
+        if level not in known:
+            raise Unusable(
+                f"isolation level {level!r} is not known to {self.name!r} ({self.engine.dialect.name}); "
+                f"it has {', '.join(known)}"
+            )
+        self._tap.level = level
+
+    def advance(self, seconds: float) -> None:
+        """The server's own clock cannot be moved."""
+
+    def sever(self, scope: Hashable) -> None:
+        for connection in self._tap.connections_of(scope).values():
+            self._tap.drop(connection)
+
+    def settle(self, scope: Hashable, *, failed: bool) -> None:
+        kept = set() if failed else {id(c) for c in self._session_connections()}
+        for number, connection in self._tap.connections_of(scope).items():
+            if number not in kept:
+                self._tap.drop(connection)
+        left = self._tap.locks_left_by(scope)
+        if left:
+            # The process of a forking worker ends here, and its pool with it.
+            gone = [self._tap.free(connection) for connection in left]
+            self.engine.dispose()
+            for wait in gone:
+                wait()
+        if failed:
+            for session in self._plain_sessions():
+                session.rollback()
+
+    def close(self) -> None:
+        self._release_sessions()
+        self._tap.detach()
+        pool = self.engine.pool
+        if self._overflow is not None and isinstance(pool, QueuePool):
+            pool._max_overflow = self._overflow
+        if self._tap.level is not None:
+            # No connection must keep the level.
+            self.engine.dispose()
+        self._flavour.close()
+
+    # -- parts -------------------------------------------------------------------------------------------
+
+    def _check_given(self) -> None:
+        """Never a database that was not given: a server's must say by its name that it may be changed."""
+        url = self.engine.url
+        if url.get_backend_name() == "sqlite":
+            return
+        name = url.database or ""
+        shown = url.render_as_string(hide_password=True)
+        allowed = {name, shown, str(url), f"{url.host}/{name}"}
+        if re.search(r"test|idemfuzz", name, re.I) or allowed & set(self._options.allow):
+            return
+        raise Unusable(
+            f"{self.name!r} is the database {name!r} at {shown}, and its name does not say that it is for tests. idemfuzz "
+            f"writes and deletes rows, so it refuses. Use a database with 'test' in its name, or allow this one: allow=[{name!r}] "
+            f"on the marker, or idemfuzz_allow = {name} in the pytest configuration"
+        )
+
+    def _check_sessions(self) -> None:
+        for session in self._plain_sessions():
+            pending = len(session.new) + len(session.dirty) + len(session.deleted)
+            if pending or any(self._flavour.uncommitted(c) for c in _connections(session)):
+                raise Unusable(
+                    f"the session behind {self.name!r} has changes that are not committed when the test begins: a worker "
+                    "could not see them. Commit in the fixture"
+                )
+            session.rollback()
+
+    def _plain_sessions(self) -> list[Session]:
+        sessions = []
+        for value in self._sessions:
+            if hasattr(value, "registry"):
+                if value.registry.has():
+                    sessions.append(value())
+            elif isinstance(value, Session):
+                sessions.append(value)
+        return sessions
+
+    def _session_connections(self) -> list[Any]:
+        return [connection for session in self._plain_sessions() for connection in _connections(session)]
+
+    def _release_sessions(self) -> None:
+        """End what the scenario's own sessions hold, keep the objects that fixtures made, forget the trial's."""
+        known = {id(s): objects for s, objects in self._known}
+        for session in self._plain_sessions():
+            session.rollback()
+            before = known.get(id(session))
+            if before is not None:
+                for instance in list(session.identity_map.values()):
+                    if id(instance) not in before:
+                        session.expunge(instance)
+            session.expire_all()
+
+    def _remember(self, rows: Rows) -> None:
+        self._baseline = {table: list(found) for table, found in rows.items()}
+        self._counted = {table: Counter(found) for table, found in self._baseline.items()}
+
+    def _facts(self, rows: Rows) -> tuple[Fact, ...]:
+        facts = []
+        for name, found in rows.items():
+            if not found:
+                continue
+            table = self._flavour.tables[name]
+            decoded = self._flavour.decode(name, found)
+            if table.key:
+                decoded = sorted(decoded, key=lambda row: tuple(repr(row[k]).rjust(24) for k in table.key))
+            facts += [Fact(self.name, FactKind.ROW, name, row, table.key, table.generated) for row in decoded]
+        return tuple(facts)
+
+
+def _connections(session: Session) -> list[Any]:
+    """The driver connections of a Session's running transaction."""
+    transaction = session.get_transaction()
+    if transaction is None:
+        return []
+    found = []
+    for key, value in getattr(transaction, "_connections", {}).items():
+        if hasattr(key, "dialect") and hasattr(value[0], "connection"):
+            driver = getattr(value[0].connection, "driver_connection", None)
+            if driver is not None and driver not in found:
+                found.append(driver)
+    return found

@@ -1,0 +1,454 @@
+"""Makes every statement, commit and rollback of an Engine an Effect.
+
+The dialect's own ``do_execute``, ``do_commit`` and so on are wrapped, not the engine's events: an error raised here
+reaches SQLAlchemy as the driver's own would, and an ambiguous COMMIT can be made (the ``commit`` event fires before it).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from idemfuzz.abc import Errors, Gate
+from idemfuzz.adapters.sqlalchemy.footprint import Books, Footprints, Isolation, isolation_of
+from idemfuzz.adapters.sqlalchemy.reconnection import Reconnections, disconnected, reveals
+from idemfuzz.adapters.sqlalchemy.statement import Statement, shown, understand
+from idemfuzz.model import Access, Effect, FaultKind
+from idemfuzz.model.footprint import Footprint
+
+if TYPE_CHECKING:
+    from idemfuzz.adapters.sqlalchemy.flavour import Flavour
+
+_METHODS = (
+    "do_execute",
+    "do_executemany",
+    "do_execute_no_params",
+    "do_commit",
+    "do_rollback",
+    "set_isolation_level",
+    "reset_isolation_level",
+)
+_taps: dict[Hashable, DialectTap] = {}
+_strangers: list[str] = []
+
+
+def strangers() -> Sequence[str]:
+    """Databases that a delivery touched and nobody handed in."""
+    return tuple(_strangers)
+
+
+class DialectTap:
+    """Wraps the dialects of all Engines to one database, from attach to detach."""
+
+    def __init__(self, name: str, identity: Hashable, flavour: Flavour, gate: Gate) -> None:
+        self.shared = False
+        self.defined = False
+        self.level: str | None = None
+        """The isolation level that connections get where the job does not ask for one."""
+        self._name = name
+        self._identity = identity
+        self._flavour = flavour
+        self._gate = gate
+        self._engine: Engine
+        self._dialects: list[Any] = []
+        self._used: dict[Hashable, dict[int, Any]] = {}
+        self._owner: dict[int, Hashable] = {}
+        self._proxies: dict[int, Callable[[], Any]] = {}
+        self._dirty: set[int] = set()
+        self._session_state: set[int] = set()
+        self._left: dict[Hashable, list[Any]] = {}
+        self._hasty: set[int] = set()
+        self._labels: dict[str, str] = {}
+        self._books: dict[int, Books] = {}
+        self._levels: dict[int, tuple[Any, str]] = {}
+        self._met: set[int] = set()
+        self._footprints: Footprints
+        self._tables: object = None
+        self._outdated: object = None
+        self._reconnections = Reconnections(flavour)
+
+    def attach(self, engine: Engine) -> None:
+        if not _taps:
+            _strangers.clear()
+            event.listen(Engine, "engine_connect", _engine_connected)
+        _taps[self._identity] = self
+        self._engine = engine
+        self._current_footprints()
+        event.listen(engine, "checkout", self._taken)
+        event.listen(engine, "checkin", self._returned)
+        self.wrap(engine)
+
+    def wrap(self, engine: Engine) -> None:
+        dialect = engine.dialect
+        if any(dialect is known for known in self._dialects):
+            return
+        self._dialects.append(dialect)
+        tapped: Any = dialect
+        tapped.do_execute = self._execute(dialect, dialect.do_execute)
+        tapped.do_executemany = self._execute(dialect, dialect.do_executemany, many=True)
+        tapped.do_execute_no_params = self._execute_plain(dialect, dialect.do_execute_no_params)
+        tapped.do_commit = self._commit(dialect.do_commit)
+        tapped.do_rollback = self._rollback(dialect.do_rollback)
+        tapped.set_isolation_level = self._set_level(dialect.set_isolation_level)
+        tapped.reset_isolation_level = self._reset_level(dialect.reset_isolation_level)
+        if self._flavour.renews:
+            self._reconnections.wrap(dialect)
+
+    def detach(self) -> None:
+        for dialect in self._dialects:
+            for method in _METHODS:
+                vars(dialect).pop(method, None)
+            if self._flavour.renews:
+                self._reconnections.unwrap(dialect)
+        self._dialects.clear()
+        self._books.clear()
+        self._levels.clear()
+        self._reconnections.clear()
+        event.remove(self._engine, "checkout", self._taken)
+        event.remove(self._engine, "checkin", self._returned)
+        _taps.pop(self._identity, None)
+        if not _taps:
+            event.remove(Engine, "engine_connect", _engine_connected)
+
+    def connections_of(self, scope: Hashable) -> dict[int, Any]:
+        """The driver connections that an Execution has used, taken out of the books."""
+        used = self._used.pop(scope, {})
+        for number in used:
+            self._owner.pop(number, None)
+        return used
+
+    def locks_left_by(self, scope: Hashable) -> list[Any]:
+        """Connections that an Execution gave back to the pool with something of the session's (a lock) still held."""
+        left = self._left.pop(scope, [])
+        self._session_state.difference_update(id(connection) for connection in left)
+        return left
+
+    def drop(self, connection: Any) -> None:
+        """A dead process's connection: its transaction ends at the server now, then it is closed."""
+        number = id(connection)
+        held = number in self._session_state
+        for known in (self._dirty, self._hasty, self._session_state):
+            known.discard(number)
+        self._books.pop(number, None)
+        self._levels.pop(number, None)
+        gone = self._flavour.roll_back(connection)
+        proxy = self._proxies.pop(number, lambda: None)()
+        if proxy is not None and proxy.is_valid:
+            released = held and self._reconnections.release(connection)
+            proxy.invalidate()
+            if held and not released:
+                gone()
+
+    def free(self, connection: Any) -> Callable[[], None]:
+        """A connection in the pool: its session lets go of what it holds, at the latest when the result was called."""
+        gone = self._flavour.roll_back(connection)
+        self._levels.pop(id(connection), None)
+        return (lambda: None) if self._reconnections.release(connection) else gone
+
+    # -- the wrappers ------------------------------------------------------------------------------------
+
+    def _execute(
+        self, dialect: Any, original: Callable[..., None], *, many: bool = False
+    ) -> Callable[..., None]:
+        def do_execute(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+            self._statement(
+                dialect,
+                cursor,
+                statement,
+                parameters,
+                lambda: original(cursor, statement, parameters, context),
+                many=many,
+            )
+
+        return do_execute
+
+    def _execute_plain(self, dialect: Any, original: Callable[..., None]) -> Callable[..., None]:
+        def do_execute_no_params(cursor: Any, statement: str, context: Any = None) -> None:
+            self._statement(dialect, cursor, statement, None, lambda: original(cursor, statement, context))
+
+        return do_execute_no_params
+
+    def _statement(
+        self,
+        dialect: Any,
+        cursor: Any,
+        sql: str,
+        parameters: Any,
+        action: Callable[[], None],
+        *,
+        many: bool = False,
+    ) -> None:
+        if self._flavour.stale:
+            self._flavour.freshen()
+        scope = self._gate.scope()
+        if scope is None:
+            action()
+            return
+        statement = understand(sql)
+        connection = cursor.connection
+        self._use(connection, scope)
+        autocommit = self._flavour.autocommits(connection, statement)
+        access = Access.READ if not statement.writes else Access.DURABLE if autocommit else Access.PENDING
+        faults = (FaultKind.REFUSED, FaultKind.LOST) if access is Access.DURABLE else (FaultKind.REFUSED,)
+        effect = Effect(
+            self._label(statement.label),
+            self._name,
+            access,
+            shown(statement, parameters),
+            faults,
+            self._gate.source(),
+            self._footprint(dialect, connection, sql, parameters, statement, autocommit, many),
+        )
+
+        def act() -> None:
+            action()
+            # Noted before a fault strikes after the Effect: the transaction is open all the same.
+            self._note(connection, statement, autocommit)
+
+        self._gate.perform(
+            effect,
+            act,
+            errors=self._errors(connection, "executing a statement"),
+            describe=lambda _: _rows(cursor, statement),
+        )
+
+    def _commit(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
+        def do_commit(proxied: Any) -> None:
+            scope = self._gate.scope()
+            if scope is None:
+                original(proxied)
+                return
+            connection = _driver_connection(proxied)
+            self._use(connection, scope)
+            wrote = id(connection) in self._dirty
+            books = self._books_of(connection)
+            effect = Effect(
+                self._label("commit"),
+                self._name,
+                Access.DURABLE if wrote else Access.READ,
+                "COMMIT" if wrote else "COMMIT (nothing was written)",
+                (FaultKind.REFUSED, FaultKind.LOST) if wrote else (),
+                self._gate.source(),
+                self._footprints.commit(books),
+            )
+            self._gate.perform(
+                effect, lambda: original(proxied), errors=self._errors(connection, "committing")
+            )
+            self._dirty.discard(id(connection))
+            books.end()
+
+        return do_commit
+
+    def _rollback(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
+        def do_rollback(proxied: Any) -> None:
+            scope = self._gate.scope()
+            connection = _driver_connection(proxied)
+            books = self._books_of(connection)
+            if scope is None or scope.dead or not (id(connection) in self._dirty or books.holds):
+                original(proxied)
+            else:
+                effect = Effect(
+                    self._label("rollback"),
+                    self._name,
+                    Access.READ,
+                    "ROLLBACK",
+                    source=self._gate.source(),
+                    footprint=self._footprints.rollback(books),
+                )
+                self._gate.perform(effect, lambda: original(proxied))
+            self._dirty.discard(id(connection))
+            books.end()
+
+        return do_rollback
+
+    # -- footprints --------------------------------------------------------------------------------------
+
+    def _footprint(
+        self,
+        dialect: Any,
+        connection: Any,
+        sql: str,
+        parameters: Any,
+        statement: Statement,
+        autocommit: bool,
+        many: bool,
+    ) -> Footprint:
+        footprints = self._current_footprints()
+        books = self._books_of(connection)
+        if statement.defines:
+            # Until it is reflected anew, nothing that is known of the schema holds.
+            self._outdated = self._tables
+        if self._outdated is self._tables:
+            return footprints.unknown(books, autocommit=autocommit)
+        return footprints.statement(
+            sql,
+            parameters,
+            books,
+            autocommit=autocommit,
+            isolation=self._isolation(dialect, connection),
+            many=many,
+        )
+
+    def _current_footprints(self) -> Footprints:
+        """Made anew after each reflection."""
+        tables = self._flavour.tables
+        if self._tables is not tables:
+            url, dialect = self._engine.url, self._engine.dialect
+            self._footprints = Footprints(
+                self._name, url.get_backend_name(), tables, self._flavour.views, dialect.default_schema_name
+            )
+            self._tables = tables
+        return self._footprints
+
+    def _isolation(self, dialect: Any, connection: Any) -> Isolation:
+        """As SQLAlchemy has set it; a level set by the driver's own means is not noticed."""
+        known = self._levels.get(id(connection))
+        if known is not None and known[0] is connection:
+            level: str | None = known[1]
+        elif id(connection) not in self._met:
+            # Taken from the pool before we watched.
+            level = None
+        else:
+            level = getattr(dialect, "_on_connect_isolation_level", None) or getattr(
+                dialect, "default_isolation_level", None
+            )
+        if level is not None and level.upper() == "AUTOCOMMIT":
+            level = getattr(dialect, "default_isolation_level", None)
+        return isolation_of(level)
+
+    def _set_level(self, original: Callable[..., None]) -> Callable[..., None]:
+        def set_isolation_level(connection: Any, level: str) -> None:
+            original(connection, level)
+            self._levels[id(connection)] = (connection, level)
+
+        return set_isolation_level
+
+    def _reset_level(self, original: Callable[..., None]) -> Callable[..., None]:
+        def reset_isolation_level(connection: Any) -> None:
+            original(connection)
+            self._levels.pop(id(connection), None)
+
+        return reset_isolation_level
+
+    def _books_of(self, connection: Any) -> Books:
+        books = self._books.get(id(connection))
+        if books is None:
+            books = self._books[id(connection)] = Books()
+        return books
+
+    def meet(self, connection: Any, level: str | None = None) -> None:
+        """A connection leaves its pool: no transaction of its has begun."""
+        self._met.add(id(connection))
+        if level is not None:
+            self._levels[id(connection)] = (connection, level)
+        books = self._books.get(id(connection))
+        if books is not None:
+            books.end()
+
+    # -- what is remembered of connections ---------------------------------------------------------------
+
+    def _use(self, connection: Any, scope: Any) -> None:
+        key = id(connection)
+        owner = self._owner.get(key)
+        if owner == scope.key:
+            return
+        if owner is not None and scope.overlapping and owner in self._used:
+            self.shared = True
+        self._owner[key] = scope.key
+        self._used.setdefault(scope.key, {})[key] = connection
+        if scope.overlapping and key not in self._hasty:
+            self._hasty.add(key)
+            self._flavour.be_hasty(connection)
+        elif not scope.overlapping and key in self._hasty:
+            self._hasty.discard(key)
+            self._flavour.be_patient(connection)
+
+    def _taken(self, connection: Any, record: Any, proxy: Any) -> None:
+        self._proxies[id(connection)] = weakref.ref(proxy)
+        if self._flavour.stale:
+            self._flavour.freshen()
+        self.meet(connection)
+        if self.level is not None and self._levels.get(id(connection), (None, None))[1] != self.level:
+            self._engine.dialect.set_isolation_level(connection, self.level)  # type: ignore[arg-type]
+        self._flavour.welcome(connection)
+
+    def _returned(self, connection: Any, record: Any) -> None:
+        """Back in the pool: the next one to use it does not share it."""
+        owner = self._owner.pop(id(connection), None)
+        self._used.get(owner, {}).pop(id(connection), None)
+        if owner is not None and id(connection) in self._session_state:
+            self._left.setdefault(owner, []).append(connection)
+        self._proxies.pop(id(connection), None)
+
+    def _note(self, connection: Any, statement: Statement, autocommit: bool) -> None:
+        if statement.writes and not autocommit:
+            self._dirty.add(id(connection))
+        if statement.session:
+            self._session_state.add(id(connection))
+        if statement.defines:
+            self.defined = True
+        if reveals(statement.text):
+            self._reconnections.reveal(connection)
+
+    def _errors(self, connection: Any, doing: str) -> Errors:
+        flavour = self._flavour
+        return Errors(
+            refused=lambda: self._break(connection, lambda: flavour.refuse(doing)),
+            lost=lambda: self._lose(connection, doing),
+            busy=flavour.busy,
+            waiting=flavour.waiting(connection),
+        )
+
+    def _lose(self, connection: Any, doing: str) -> BaseException:
+        # The server has done it: nothing is left to roll back.
+        self._dirty.discard(id(connection))
+        self._books_of(connection).end()
+        return self._break(connection, lambda: self._flavour.lose(doing))
+
+    def _break(self, connection: Any, error: Callable[[], BaseException]) -> BaseException:
+        """SQLAlchemy takes the connection for broken; what it connects to next may be the same session, made as new."""
+        if self._reconnections.release(connection):
+            return disconnected(error())
+        self._flavour.cut(connection)
+        return error()
+
+    def _label(self, operation: str) -> str:
+        label = self._labels.get(operation)
+        if label is None:
+            label = self._labels[operation] = f"{self._name}.{operation}"
+        return label
+
+
+def _driver_connection(proxied: Any) -> Any:
+    """Commits come with the pool's proxy, statements with the driver's connection: the latter is what we know."""
+    driver = getattr(proxied, "driver_connection", None)
+    # A connection that was detached from the pool has only this name for it left.
+    return driver if driver is not None else getattr(proxied, "dbapi_connection", proxied)
+
+
+def _rows(cursor: Any, statement: Statement) -> str:
+    count = getattr(cursor, "rowcount", -1)
+    if not isinstance(count, int) or count < 0 or statement.verb in ("savepoint", "release"):
+        return ""
+    return f"{count} row{'' if count == 1 else 's'}"
+
+
+def _engine_connected(connection: Any) -> None:
+    """A job may make an Engine of its own: to a database that we know it is watched, too."""
+    from idemfuzz.adapters.sqlalchemy.flavour import identity_of
+
+    engine = connection.engine
+    tap = _taps.get(identity_of(engine))
+    if tap is not None:
+        tap.wrap(engine)
+        level = connection.get_execution_options().get("isolation_level")
+        tap.meet(connection.connection.driver_connection, level)
+        return
+    if any(known._gate.scope() is not None for known in _taps.values()):
+        shown_url = engine.url.render_as_string(hide_password=True)
+        if shown_url not in _strangers:
+            _strangers.append(shown_url)

@@ -1,0 +1,313 @@
+"""The Python front end: `register` a job, `check` a scenario."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+from idemfuzz.abc import Options, Unusable
+from idemfuzz.explorers import FAULT_NAMES
+from idemfuzz.model import Plan, PlanError, Report
+from idemfuzz.session import Progress, Session
+
+__all__ = ["Registration", "check", "listed", "make_options", "named", "register", "registrations"]
+
+_OPTION_NAMES = frozenset(f.name for f in fields(Options)) - {"extra"}
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A job with what is needed to search it without a test."""
+
+    job: Any
+    args: Sequence[Any] | Callable[[], Sequence[Any]] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    stores: Any = None
+    setup: Callable[[], Any] | None = None
+    name: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    runnable: bool = True
+    """Whether `register` was given what it takes to call the job."""
+    module: str = ""
+    """Where it was registered: importing this module makes the job known."""
+
+    @property
+    def target(self) -> str:
+        """What `idemfuzz run` takes for this job alone."""
+        return f"{self.module}:{getattr(self.job, '__qualname__', '')}"
+
+    @property
+    def callable_now(self) -> bool:
+        """Whether there is what it takes to call it: arguments, or none needed."""
+        if self.runnable:
+            return True
+        parameters = inspect.signature(self.job).parameters.values()
+        return all(
+            p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters
+        )
+
+    def search(
+        self,
+        options: Options,
+        *,
+        listener: Callable[[Progress], None] | None = None,
+        command: Callable[[Plan], str] | None = None,
+    ) -> Report:
+        """Search this job: ``setup``, then one call with ``args`` and ``kwargs``.
+
+        Raises:
+            Unusable: there is nothing to call it with, or its stores are refused.
+        """
+        if not self.callable_now:
+            raise Unusable(
+                f"{self.name} takes arguments and was registered without; idemfuzz.register({self.name}, args=(...), stores=...)"
+            )
+
+        def scenario() -> None:
+            if self.setup is not None:
+                self.setup()
+            args = self.args() if callable(self.args) else self.args
+            self.job(*args, **dict(self.kwargs))
+
+        values = named(self.stores) if self.stores is not None else _globals_of(self.job)
+        session = Session(
+            self.name, scenario, values, [self.job], options, only=True, listener=listener, command=command
+        )
+        return session.run()
+
+
+registrations: list[Registration] = []
+"""Every job that was registered in this process, in order."""
+
+
+def register(
+    job: Any = None,
+    *,
+    args: Sequence[Any] | Callable[[], Sequence[Any]] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    stores: Any = None,
+    setup: Callable[[], Any] | None = None,
+    name: str | None = None,
+    **options: Any,
+) -> Any:
+    """Make a job known: a marked test need not name it, and `pytest --idemfuzz` collects it as an item.
+
+    Usable as a call or as a decorator. ``stores`` is a mapping name -> store, a sequence of stores, or a function
+    that returns one of these (called when the search begins). ``setup`` runs before each delivery's scenario, from
+    restored state. ``options`` are those of the marker.
+
+    Raises:
+        Unusable: an option is unknown or has an unusable value.
+    """
+
+    module = str(sys._getframe(1).f_globals.get("__name__", ""))
+
+    def enter(target: Any) -> Any:
+        make_options(options)
+        label = (
+            name or f"{getattr(target, '__module__', '?')}:{getattr(target, '__qualname__', repr(target))}"
+        )
+        runnable = bool(args) or bool(kwargs)
+        registrations.append(
+            Registration(
+                target, args, dict(kwargs or {}), stores, setup, label, dict(options), runnable, module
+            )
+        )
+        return target
+
+    return enter if job is None else enter(job)
+
+
+def check(
+    scenario: Callable[[], Any],
+    *,
+    job: Any = None,
+    stores: Any = None,
+    name: str | None = None,
+    **options: Any,
+) -> Report:
+    """Search for a way of delivering the scenario's jobs that leaves a different world behind than delivering once.
+
+    Args:
+        scenario: calls the job, directly or through a queue; it runs once per trial from restored state.
+        job: the job, or a list of jobs, whose calls are deliveries; jobs run by an RQ Queue or Worker are found.
+        stores: mapping name -> store, or a sequence of stores (engines, sessions, Redis clients, folders, mocks).
+        options: as for the marker: deliveries, faults, ignore, allow, redelivery_window, max_trials, strict, ...
+
+    Raises:
+        Unusable: the set-up is refused.
+        ScenarioFailed: the scenario fails without any duplicate.
+    """
+    jobs = listed(job)
+    return Session(
+        name or str(getattr(scenario, "__qualname__", "scenario")),
+        scenario,
+        named(stores),
+        jobs or [r.job for r in registrations],
+        make_options(options),
+        only=bool(jobs),
+    ).run()
+
+
+def make_options(given: Mapping[str, Any]) -> Options:
+    """Read the options of a marker, a registration or a command line.
+
+    Raises:
+        Unusable: one is unknown or has an unusable value; the message names it, the value and what is expected.
+    """
+    changes: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in _OPTION_NAMES:
+            raise Unusable(
+                f"unknown option {key}={value!r}; the options are {', '.join(sorted(_OPTION_NAMES))}"
+            )
+        reader = _READERS.get(key)
+        changes[key] = value if reader is None else reader(key, value)
+    return Options(**changes)
+
+
+def named(stores: Any) -> dict[str, object]:
+    """Stores by name, from whatever form they were given in."""
+    if isinstance(stores, FunctionType | functools.partial):
+        stores = stores()
+    if stores is None:
+        return {}
+    if isinstance(stores, Mapping):
+        return {str(key): value for key, value in stores.items()}
+    if isinstance(stores, list | tuple):
+        found: dict[str, object] = {}
+        for value in stores:
+            label = _label(value)
+            number = 2
+            while label in found:
+                label, number = f"{_label(value)}{number}", number + 1
+            found[label] = value
+        return found
+    return {_label(stores): stores}
+
+
+def _globals_of(job: Any) -> dict[str, object]:
+    """What the job's own module holds, for a job registered without stores; what is no store is passed over."""
+    module = sys.modules.get(getattr(job, "__module__", ""))
+    plain = (list, dict, set, tuple, str, int, float, Path, ModuleType, FunctionType, type)
+    return {
+        name: value
+        for name, value in (vars(module) if module else {}).items()
+        if not name.startswith("__") and not isinstance(value, plain)
+    }
+
+
+def _label(store: object) -> str:
+    if isinstance(store, Path):
+        return store.name or "files"
+    kind = type(store).__name__.lower()
+    return {
+        "engine": "db",
+        "session": "db",
+        "sessionmaker": "db",
+        "scoped_session": "db",
+        "fakeredis": "redis",
+    }.get(kind, kind)
+
+
+def listed(job: Any) -> list[Any]:
+    """Jobs as a list, from one, several, or their import paths.
+
+    Raises:
+        Unusable: a path cannot be imported.
+    """
+    if job is None:
+        return []
+    return [_imported(j) for j in (job if isinstance(job, list | tuple | set) else [job])]
+
+
+def _imported(job: Any) -> Any:
+    """A job given as ``module:function`` or ``module.function``."""
+    if not isinstance(job, str):
+        return job
+    from importlib import import_module
+
+    module, _, attribute = job.partition(":") if ":" in job else job.rpartition(".")
+    try:
+        found: Any = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise Unusable(
+            f"job={job!r} cannot be imported ({error}); write it as 'package.module:function'"
+        ) from error
+    return found
+
+
+def _whole(minimum: int) -> Callable[[str, Any], int]:
+    def read(key: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise Unusable(f"{key}={value!r} is not usable; expected a whole number of at least {minimum}")
+        return value
+
+    return read
+
+
+def _seconds(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise Unusable(f"{key}={value!r} is not usable; expected a number of seconds above 0")
+    return float(value)
+
+
+def _names(key: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = (value,)
+    names = tuple(value) if isinstance(value, Iterable) else (value,)
+    if not all(isinstance(name, str) for name in names):
+        raise Unusable(f"{key}={value!r} is not usable; expected a text or a list of texts")
+    return names
+
+
+def _faults(key: str, value: Any) -> frozenset[str] | None:
+    if value is None:
+        return None
+    names = frozenset(_names(key, value))
+    unknown = names - set(FAULT_NAMES)
+    if unknown or not names:
+        raise Unusable(
+            f"{key}={sorted(unknown) if unknown else value!r} is not usable; the faults are {', '.join(FAULT_NAMES)}"
+        )
+    return names
+
+
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Unusable(f"{key}={value!r} is not usable; expected True or False")
+    return value
+
+
+def _plan(key: str, value: Any) -> Plan | None:
+    if value is None or isinstance(value, Plan):
+        return value
+    try:
+        return Plan.parse(str(value))
+    except PlanError as error:
+        raise Unusable(str(error)) from error
+
+
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    "deliveries": _whole(2),
+    "overlapping": _whole(2),
+    "max_trials": _whole(1),
+    "attempts": _whole(2),
+    "seed": _whole(0),
+    "timeout": _seconds,
+    "redelivery_window": lambda key, value: None if value is None else _seconds(key, value),
+    "ignore": _names,
+    "allow": _names,
+    "faults": _faults,
+    "isolation": lambda key, value: tuple(name.upper().replace("_", " ") for name in _names(key, value)),
+    "strict": _flag,
+    "plan": _plan,
+}

@@ -1,0 +1,159 @@
+"""Values taken apart into atoms: the smallest pieces that can be generated, be a time, or be the same.
+
+``"user:17 at 2026-01-02T03:04:05"`` becomes the literals and the atoms 17 and a time; JSON inside a string is read as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum, StrEnum
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from idemfuzz.model import Opaque
+
+
+class AtomKind(StrEnum):
+    LITERAL = "literal"
+    NUMBER = "number"
+    WORD = "word"
+    TOKEN = "token"
+    """A UUID, a long hexadecimal word, a random token in base64: made up by its looks."""
+    TIME = "time"
+    OPAQUE = "opaque"
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    path: str
+    kind: AtomKind
+    value: str
+    seconds: float | None = None
+    """For a time or a number that may be one: seconds since the epoch, naive times read as UTC."""
+
+
+_UUID = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
+_PIECE = re.compile(
+    rf"(?P<uuid>{_UUID})"
+    r"|(?P<time>\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?: ?(?:Z|[+-]\d\d:?\d\d))?)?)"
+    r"(?![A-Za-z0-9_])"
+    r"|(?P<blob>(?=[\w-]*[A-Z][\w-]*[A-Z])(?=[\w-]*[a-z][\w-]*[a-z])(?=[\w-]*\d)[A-Za-z0-9_-]{16,})"
+    rf"|(?P<number>(?!-{_UUID})(?:(?<![A-Za-z0-9_])-)?\d+(?:\.\d+)?(?![A-Za-z0-9_]))"
+    rf"|(?P<word>(?:(?!{_UUID})[A-Za-z0-9_])+)"
+    r"|(?P<other>[^A-Za-z0-9_]+?(?=[A-Za-z0-9_-]|$))",
+    re.S,
+)
+_PLACE = re.compile(r"/\d+\Z")
+_HEX = re.compile(r"(?=.*\d)(?=.*[a-fA-F])[0-9a-fA-F]{12,}\Z")
+_TIME_EPOCH = (1_000_000_000.0, 5_000_000_000.0)
+
+
+def atoms_of(value: Any, path: str = "") -> Iterator[Atom]:
+    """Take one value apart; equal values give equal atoms."""
+    if value is None or isinstance(value, bool):
+        yield Atom(path, AtomKind.LITERAL, repr(value))
+    elif isinstance(value, Enum):
+        yield from atoms_of(value.value, path)
+    elif isinstance(value, int | float | Decimal):
+        yield _number(str(value), path)
+    elif isinstance(value, str):
+        yield from _text(value, path)
+    elif isinstance(value, datetime):
+        yield Atom(path, AtomKind.TIME, value.isoformat(), _epoch(value))
+    elif isinstance(value, date):
+        yield Atom(
+            path, AtomKind.TIME, value.isoformat(), _epoch(datetime(value.year, value.month, value.day))
+        )
+    elif isinstance(value, time | timedelta):
+        yield Atom(path, AtomKind.NUMBER, str(value))
+    elif isinstance(value, UUID):
+        yield Atom(path, AtomKind.TOKEN, str(value))
+    elif isinstance(value, Opaque):
+        yield Atom(path, AtomKind.OPAQUE, str(value))
+    elif isinstance(value, Mapping):
+        yield from _mapping(value, path)
+    elif isinstance(value, list | tuple):
+        yield Atom(path, AtomKind.LITERAL, f"[{len(value)}]")
+        for item in value:
+            yield from atoms_of(item, f"{path}[]")
+    elif isinstance(value, set | frozenset):
+        yield from atoms_of(sorted(value, key=repr), path)
+    elif isinstance(value, bytes | bytearray | memoryview):
+        yield Atom(path, AtomKind.WORD, bytes(value).hex())
+    else:
+        yield Atom(path, AtomKind.WORD, repr(value))
+
+
+def leaves_of(atoms: Iterable[Atom]) -> list[tuple[str, list[Atom]]]:
+    """The atoms of each text or number inside a value together, with the path of it."""
+    return [(leaf, list(group)) for leaf, group in groupby(atoms, lambda atom: _PLACE.sub("", atom.path))]
+
+
+def _mapping(value: Mapping[Any, Any], path: str) -> Iterator[Atom]:
+    yield Atom(path, AtomKind.LITERAL, f"{{{len(value)}}}")
+    for key in sorted(value, key=str):
+        yield from _text(str(key), f"{path}.?")
+        yield from atoms_of(value[key], f"{path}.{key}")
+
+
+def _text(value: str, path: str) -> Iterator[Atom]:
+    if value[:1] in "{[" and value[-1:] in "}]" and value:
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            pass
+        else:
+            yield from atoms_of(parsed, f"{path}$")
+            return
+    pieces = list(_PIECE.finditer(value))
+    for number, match in enumerate(pieces):
+        kind, piece, place = match.lastgroup, match.group(), f"{path}/{number}"
+        if kind == "uuid":
+            yield Atom(place, AtomKind.TOKEN, piece.lower())
+        elif kind == "time":
+            seconds = _parsed(piece)
+            yield Atom(place, AtomKind.TIME if seconds is not None else AtomKind.WORD, piece, seconds)
+        elif kind == "number":
+            yield _number(piece, place)
+        elif kind == "blob":
+            # No TOKEN: the next one may have a sign in it, or no digit, and fall into other pieces.
+            yield Atom(place, AtomKind.WORD, piece)
+        elif kind == "word":
+            yield Atom(place, AtomKind.TOKEN if _HEX.match(piece) else AtomKind.WORD, piece)
+        else:
+            yield Atom(place, AtomKind.LITERAL, piece)
+    if not pieces:
+        yield Atom(path, AtomKind.LITERAL, value)
+
+
+def _number(text: str, path: str) -> Atom:
+    if "." in text:
+        text = text.rstrip("0").rstrip(".") or "0"
+    try:
+        value = float(text)
+    except ValueError:
+        return Atom(path, AtomKind.WORD, text)
+    for unit in (1.0, 1e3, 1e6, 1e9):
+        if _TIME_EPOCH[0] <= value / unit <= _TIME_EPOCH[1]:
+            return Atom(path, AtomKind.NUMBER, text, value / unit)
+    return Atom(path, AtomKind.NUMBER, text)
+
+
+def _parsed(text: str) -> float | None:
+    try:
+        return _epoch(datetime.fromisoformat(text.replace(" Z", "Z")))
+    except ValueError:
+        return None
+
+
+def _epoch(moment: datetime) -> float | None:
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (OverflowError, OSError, ValueError):
+        return None

@@ -1,0 +1,504 @@
+"""Two states are the same if one becomes the other by renaming what was made up, consistently.
+
+First each fact is reduced to its skeleton: literals stay, times of the run's clock and volatile values become
+placeholders, identifiers become blanks. Different multisets of skeletons are a difference. Then the blanks are
+compared by colour refinement over the graph of facts and identifiers (Weisfeiler and Leman, 1968): a foreign key
+or an id inside a Redis key must point at the fact that corresponds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
+
+from idemfuzz.checkers.atoms import Atom, AtomKind, atoms_of, leaves_of
+from idemfuzz.checkers.noise import Noise, Span, Trait, extent
+from idemfuzz.model import Delta, Difference, DifferenceKind, Fact, FactKind
+
+_ROUNDS_MAX = 8
+_LAST_TOUCH = re.compile(
+    r"(?:updated|modified|touched|changed|last_\w+|\w*_?seen)(?:_?(?:at|on|time|date|ts))?\Z", re.I
+)
+_TIME = "\0time"
+_ANY = "\0any"
+_NAME = "\0name"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a run left behind, and when it ran."""
+
+    delta: Delta
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    differences: tuple[Difference, ...]
+    matched: int = 0
+    """Facts of the Reference that the other state has, too."""
+    matched_work: int = 0
+    """Of these, those that are no Redis keys: work, and not only guards and locks."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reduced:
+    fact: Fact
+    skeleton: Hashable
+    parts: Mapping[str, tuple[Hashable, ...]]
+    names: tuple[Hashable, ...]
+
+    @property
+    def named(self) -> bool:
+        """Whether its identity is literal: it says which one this is over all runs."""
+        return bool(self.fact.identity) and not any(
+            part in (_NAME, _ANY) for name in self.fact.identity for part in self.parts.get(name, ())
+        )
+
+
+def compare(expected: State, actual: State, noise: Noise) -> Comparison:
+    """Where ``actual`` differs from ``expected`` beyond noise; empty if nowhere."""
+    left, right = _reduce(expected, noise), _reduce(actual, noise)
+    unmatched_left, unmatched_right = _subtract(left, right)
+    missed = {id(reduced) for reduced in unmatched_left}
+    matched = [reduced for reduced in left if id(reduced) not in missed]
+    differences, tolerated = _differences(unmatched_left, unmatched_right, expected, actual, left, right)
+    differences += _removals(expected.delta, actual.delta)
+    if not differences:
+        # What only bears another stamp of its last touch stands for its counterpart.
+        stand_ins = ((tolerated.get(id(r), r), r) for r in right)
+        differences = _mislinked(left, [replace(s, names=r.names) for s, r in stand_ins if s is not None])
+    work = sum(reduced.fact.kind is not FactKind.KEY for reduced in matched)
+    return Comparison(tuple(differences), len(matched), work)
+
+
+def _reduce(state: State, noise: Noise) -> list[_Reduced]:
+    facts = _once(state.delta.added)
+    new = _new(facts)
+    return [_skeleton(fact, state.span, noise, new) for fact in facts]
+
+
+def _once(facts: Sequence[Fact]) -> list[Fact]:
+    """Calls under one idempotency key are one call."""
+    seen: set[tuple[str, str]] = set()
+    kept = []
+    for fact in facts:
+        if fact.once is not None:
+            if (fact.group, fact.once) in seen:
+                continue
+            seen.add((fact.group, fact.once))
+        kept.append(fact)
+    return kept
+
+
+def _new(facts: Sequence[Fact]) -> dict[str, set[str]]:
+    """Table -> generated keys of the rows that this run added."""
+    new: dict[str, set[str]] = defaultdict(set)
+    for fact in facts:
+        for name, origin in fact.generated.items():
+            if origin == fact.group:
+                new[origin].add(str(fact.fields.get(name)))
+    return new
+
+
+def _skeleton(fact: Fact, span: Span, noise: Noise, new: Mapping[str, set[str]]) -> _Reduced:
+    parts: dict[str, tuple[Hashable, ...]] = {}
+    names: list[Hashable] = []
+    for field, value in fact.fields.items():
+        origin = fact.generated.get(field)
+        place = (fact.store, fact.group, field)
+        wild = noise.places.get((*place, "**"))
+        whole = wild or noise.places.get((*place, "*"))
+        size = () if wild else (extent(value),)
+        if origin is not None and str(value) in new.get(origin, ()):
+            parts[field] = (_NAME,)
+            names.append((origin, str(value)))
+        elif origin is not None and whole is not Trait.VOLATILE:
+            # It refers to a row that was there before: the very same in each run.
+            parts[field] = (str(value),)
+        elif whole is Trait.VOLATILE:
+            parts[field] = (_ANY, *size)
+        elif whole is Trait.IDENTIFIER:
+            parts[field] = (_NAME, *size)
+            names.append(_name(str(value), new))
+        else:
+            parts[field] = tuple(_parts(fact, field, value, span, noise, new, names))
+    skeleton = (fact.store, str(fact.kind), fact.group, fact.expires, tuple(parts.items()))
+    return _Reduced(fact, skeleton, parts, tuple(names))
+
+
+def _parts(
+    fact: Fact,
+    field: str,
+    value: Any,
+    span: Span,
+    noise: Noise,
+    new: Mapping[str, set[str]],
+    names: list[Hashable],
+) -> Iterator[Hashable]:
+    for leaf, atoms in leaves_of(atoms_of(value)):
+        place = (fact.store, fact.group, field, leaf)
+        if place not in noise.ragged:
+            yield from (_part(atom, fact, field, span, noise, new, names) for atom in atoms)
+            continue
+        head, tail = noise.ragged[place]
+        text = "".join(atom.value for atom in atoms)
+        middle = text[len(head) : len(text) - len(tail)]
+        if text != head + middle + tail:
+            yield text
+        elif noise.places.get(place) is Trait.IDENTIFIER:
+            names.append(("", middle))
+            yield from (head, _NAME, tail)
+        else:
+            yield from (head, _ANY, tail)
+
+
+def _part(
+    atom: Atom,
+    fact: Fact,
+    field: str,
+    span: Span,
+    noise: Noise,
+    new: Mapping[str, set[str]],
+    names: list[Hashable],
+) -> Hashable:
+    if atom.kind is AtomKind.LITERAL:
+        return atom.value
+    if atom.kind is AtomKind.OPAQUE:
+        return _ANY
+    trait = noise.places.get((fact.store, fact.group, field, atom.path))
+    if trait is Trait.VOLATILE:
+        return _ANY
+    if trait is Trait.IDENTIFIER:
+        names.append(_name(atom.value, new, noise.origins.get((fact.store, fact.group, field, atom.path))))
+        return _NAME
+    if atom.seconds is not None and span.shows(atom):
+        return _TIME
+    return atom.value
+
+
+def _name(value: str, new: Mapping[str, set[str]], origin: str | None = None) -> Hashable:
+    """A generated row id met inside a text is the same name as in its table, if it is known which table made it."""
+    if origin is not None and value in new.get(origin, ()):
+        return (origin, value)
+    origins = [origin for origin, values in new.items() if value in values]
+    return (origins[0], value) if len(origins) == 1 else ("", value)
+
+
+def _subtract(left: list[_Reduced], right: list[_Reduced]) -> tuple[list[_Reduced], list[_Reduced]]:
+    counts = Counter(r.skeleton for r in right)
+    unmatched_left = []
+    for reduced in left:
+        if counts[reduced.skeleton] > 0:
+            counts[reduced.skeleton] -= 1
+        else:
+            unmatched_left.append(reduced)
+    unmatched_right = []
+    # The later ones of equal facts are the extra ones.
+    for reduced in reversed(right):
+        if counts[reduced.skeleton] > 0:
+            counts[reduced.skeleton] -= 1
+            unmatched_right.append(reduced)
+    return unmatched_left, unmatched_right[::-1]
+
+
+def _differences(
+    left: list[_Reduced],
+    right: list[_Reduced],
+    expected: State,
+    actual: State,
+    all_left: list[_Reduced],
+    all_right: list[_Reduced],
+) -> tuple[list[Difference], dict[int, _Reduced | None]]:
+    """The differences, and for facts that differ in nothing that counts their counterparts (None: the baseline)."""
+    found: list[Difference] = []
+    tolerated: dict[int, _Reduced | None] = {}
+    rest = list(right)
+    for one in left:
+        other = _counterpart(one, rest)
+        if other is None:
+            missing = _counted(DifferenceKind.MISSING, one.fact, all_left, all_right)
+            found.append(replace(missing, actual=_before(one.fact, expected.delta)))
+            continue
+        rest = [reduced for reduced in rest if reduced is not other]
+        columns = _columns(one, other, actual.span)
+        if not columns:
+            tolerated[id(other)] = one
+        else:
+            twice = _applied_twice(one.fact, other.fact, columns, _before(one.fact, expected.delta))
+            found.append(
+                Difference(
+                    DifferenceKind.CHANGED,
+                    one.fact.store,
+                    one.fact.group,
+                    one.fact,
+                    other.fact,
+                    columns,
+                    twice=twice,
+                )
+            )
+    for reduced in rest:
+        before = _before(reduced.fact, actual.delta)
+        if before is None:
+            found.append(_counted(DifferenceKind.EXTRA, reduced.fact, all_left, all_right))
+        elif columns := _touched(before, reduced.fact, actual.span):
+            # The Reference leaves this one as it was.
+            found.append(
+                Difference(
+                    DifferenceKind.CHANGED,
+                    before.store,
+                    before.group,
+                    before,
+                    reduced.fact,
+                    columns,
+                    twice=True,
+                )
+            )
+        else:
+            tolerated[id(reduced)] = None
+    return found, tolerated
+
+
+def _columns(one: _Reduced, other: _Reduced, span: Span) -> tuple[str, ...]:
+    """The fields in which two facts really differ; a stamp of the last touch that only one of them has is none."""
+    names = sorted(one.fact.fields.keys() | other.fact.fields.keys())
+    differing = [n for n in names if one.parts.get(n) != other.parts.get(n)]
+    if one.fact.expires != other.fact.expires and not differing:
+        return ("ttl",)
+    return tuple(
+        n for n in differing if not _only_touched(n, one.fact.fields.get(n), other.fact.fields.get(n), span)
+    )
+
+
+def _touched(before: Fact, after: Fact, span: Span) -> tuple[str, ...]:
+    return tuple(
+        n
+        for n in sorted(before.fields.keys() | after.fields.keys())
+        if before.fields.get(n) != after.fields.get(n)
+        and not (_stamp(n) and _shown(after.fields.get(n), span))
+    )
+
+
+def _only_touched(name: str, expected: Any, actual: Any, span: Span) -> bool:
+    return expected is None and _stamp(name) and _shown(actual, span)
+
+
+def _stamp(name: str) -> bool:
+    return _LAST_TOUCH.search(name) is not None
+
+
+def _shown(value: Any, span: Span) -> bool:
+    atoms = list(atoms_of(value))
+    return bool(atoms) and any(span.shows(atom) for atom in atoms)
+
+
+def _before(fact: Fact, delta: Delta) -> Fact | None:
+    """What the baseline held under the identity of ``fact``, if the run changed it."""
+    if not fact.identity:
+        return None
+    return next(
+        (
+            f
+            for f in delta.removed
+            if f.store == fact.store and f.group == fact.group and _identity(f) == _identity(fact)
+        ),
+        None,
+    )
+
+
+def _counted(
+    kind: DifferenceKind, fact: Fact, left: Sequence[_Reduced], right: Sequence[_Reduced]
+) -> Difference:
+    def count(reduced: Sequence[_Reduced]) -> int:
+        return sum(r.fact.store == fact.store and r.fact.group == fact.group for r in reduced)
+
+    expected, actual = (fact, None) if kind is DifferenceKind.MISSING else (None, fact)
+    return Difference(
+        kind, fact.store, fact.group, expected, actual, expected_count=count(left), actual_count=count(right)
+    )
+
+
+def _counterpart(one: _Reduced, others: Sequence[_Reduced]) -> _Reduced | None:
+    """The fact in the other state that is the same thing: by its literal identity, else by likeness."""
+    fact = one.fact
+    same = [
+        other
+        for other in others
+        if other.fact.store == fact.store
+        and other.fact.group == fact.group
+        and all(one.parts.get(name) == other.parts.get(name) for name in fact.identity)
+    ]
+    if one.named:
+        return same[0] if same else None
+    if fact.kind not in (FactKind.ROW, FactKind.KEY, FactKind.FILE):
+        return None
+    plain = [name for name in fact.fields if name not in fact.generated and name not in fact.identity]
+    best, alike = None, 0
+    for other in same:
+        equal = sum(one.parts.get(name) == other.parts.get(name) for name in plain)
+        if equal > alike:
+            best, alike = other, equal
+    return best if best is not None and 2 * alike >= len(plain) else None
+
+
+def _applied_twice(one: Fact, other: Fact, columns: Sequence[str], before: Fact | None) -> bool:
+    """Whether a value went on from the Reference's in the direction in which the Reference had moved it."""
+    return any(
+        _went_on(
+            None if before is None else before.fields.get(name), one.fields.get(name), other.fields.get(name)
+        )
+        for name in columns
+    )
+
+
+def _went_on(was: Any, once: Any, now: Any) -> bool:
+    was, once, now = _parsed(was), _parsed(once), _parsed(now)
+    b, c = _measure(once), _measure(now)
+    if b is not None and c is not None:
+        step = b - (_measure(was) or 0.0)
+        return bool(step) and (c - b) / step > 0
+    left, right = _entries(once), _entries(now)
+    if left is not None and right is not None:
+        known = _entries(was) or {}
+        if any(_went_on(known.get(key), left[key], right[key]) for key in left.keys() & right.keys()):
+            return True
+    if isinstance(once, str) and isinstance(now, str):
+        return _put_in(once, now)
+    if isinstance(once, list | Mapping) and isinstance(now, list | Mapping):
+        size = len(was) if isinstance(was, list | Mapping) else 0
+        return len(now) > len(once) or len(now) < len(once) < size
+    return False
+
+
+def _put_in(once: str, now: str) -> bool:
+    """Whether ``now`` is ``once`` with something put in; another word that is longer is not."""
+    ahead = _common(once, now)
+    behind = _common(once[ahead:][::-1], now[ahead:][::-1])
+    return len(now) > len(once) > 0 and ahead + behind == len(once)
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    return next(
+        (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
+
+
+def _parsed(value: Any) -> Any:
+    """JSON in a text column as what it says."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _entries(value: Any) -> Mapping[Any, Any] | None:
+    """A mapping, also as a list of pairs (a sorted set with its scores)."""
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, list) and value and all(isinstance(p, list | tuple) and len(p) == 2 for p in value):
+        return {repr(key): item for key, item in value}
+    return None
+
+
+def _measure(value: Any) -> float | None:
+    """A number, or a time as seconds; None for all else."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        atoms = list(atoms_of(value)) if isinstance(value, str | date) else []
+        return atoms[0].seconds if len(atoms) == 1 and atoms[0].kind is AtomKind.TIME else None
+
+
+def _removals(expected: Delta, actual: Delta) -> list[Difference]:
+    """Baseline facts that one run took away and the other did not."""
+    left, right = _vanished(expected), _vanished(actual)
+    found = []
+    for fact in left:
+        if fact in right:
+            right.remove(fact)
+        elif _after(fact, actual) is None:
+            found.append(
+                Difference(DifferenceKind.MISSING, fact.store, fact.group, expected=fact, removal=True)
+            )
+    for fact in right:
+        if _after(fact, expected) is None:
+            found.append(Difference(DifferenceKind.EXTRA, fact.store, fact.group, actual=fact, removal=True))
+    return found
+
+
+def _vanished(delta: Delta) -> list[Fact]:
+    return [fact for fact in delta.removed if _after(fact, delta) is None]
+
+
+def _after(fact: Fact, delta: Delta) -> Fact | None:
+    """What became of a baseline fact, if the run changed it and did not take it away."""
+    if not fact.identity:
+        return None
+    return next(
+        (
+            f
+            for f in delta.added
+            if f.store == fact.store and f.group == fact.group and _identity(f) == _identity(fact)
+        ),
+        None,
+    )
+
+
+def _identity(fact: Fact) -> tuple[str, ...]:
+    return tuple(repr(fact.fields.get(name)) for name in fact.identity)
+
+
+def _mislinked(left: list[_Reduced], right: list[_Reduced]) -> list[Difference]:
+    colours_left, colours_right = _refine(left), _refine(right)
+    if Counter(colours_left) == Counter(colours_right):
+        return []
+    extra = Counter(colours_right) - Counter(colours_left)
+    found = []
+    for reduced, colour in zip(right, colours_right, strict=True):
+        if extra[colour] > 0:
+            extra[colour] -= 1
+            match = next((r for r in left if r.skeleton == reduced.skeleton), None)
+            found.append(
+                Difference(
+                    DifferenceKind.MISLINKED,
+                    reduced.fact.store,
+                    reduced.fact.group,
+                    match.fact if match else None,
+                    reduced.fact,
+                )
+            )
+    return found
+
+
+def _refine(facts: Sequence[_Reduced]) -> list[int]:
+    """A colour per fact, equal for facts that correspond under some consistent renaming."""
+    colours = [hash(reduced.skeleton) for reduced in facts]
+    places: dict[Hashable, list[tuple[int, int]]] = defaultdict(list)
+    for index, reduced in enumerate(facts):
+        for position, name in enumerate(reduced.names):
+            places[name].append((index, position))
+    if not places:
+        return colours
+    kinds = 0
+    for _ in range(_ROUNDS_MAX):
+        names = {
+            name: hash(tuple(sorted((colours[index], position) for index, position in uses)))
+            for name, uses in places.items()
+        }
+        colours = [
+            hash((reduced.skeleton, tuple(names[name] for name in reduced.names))) for reduced in facts
+        ]
+        if len(set(colours)) == kinds:
+            break
+        kinds = len(set(colours))
+    return colours

@@ -1,0 +1,118 @@
+"""The gate: every Effect of every Execution passes here, and here alone faults happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from idemfuzz.abc import Errors, Scope
+from idemfuzz.engine.execution import Execution, here
+from idemfuzz.engine.source import innermost_user_line
+from idemfuzz.model import Effect, Event, EventKind, Fact, Fault, FaultKind, Point, Side, Source
+
+T = TypeVar("T")
+_NO_ERRORS = Errors()
+
+
+class TrialGate:
+    """Implements `idemfuzz.abc.Gate` for threads: the Execution is known by the thread that works for it."""
+
+    def __init__(self) -> None:
+        self.opaque: set[str] = set()
+        """The labels of Effects inside which others were seen: their own store is not all that they touch."""
+
+    def scope(self) -> Scope | None:
+        if here.masked:
+            here.inner = True
+            return None
+        return here.execution
+
+    def source(self) -> Source | None:
+        return innermost_user_line(2)
+
+    def perform(
+        self,
+        effect: Effect,
+        action: Callable[[], T],
+        *,
+        errors: Errors = _NO_ERRORS,
+        describe: Callable[[T], str] | None = None,
+        call: Fact | None = None,
+    ) -> T:
+        execution = here.execution
+        if execution is None or here.masked:
+            return action()
+        if effect.source is None:
+            effect = replace(effect, source=innermost_user_line(2))
+        trial = execution.trial
+        point = trial.reach(execution, effect, errors)
+        before = trial.fault_at(execution, point, Side.BEFORE)
+        if before is not None and before.kind is not FaultKind.FAILOVER:
+            self._strike(execution, effect, point, before, errors)
+        if before is not None:
+            trial.mark(effect)
+        result = self._act(execution, effect, point, action, errors)
+        outcome = describe(result) if describe is not None else ""
+        trial.performed(execution, effect, point, outcome, call)
+        after = trial.fault_at(execution, point, Side.AFTER)
+        if after is not None:
+            if after.kind is not FaultKind.RESENT:
+                self._strike(execution, effect, point, after, errors)
+            trial.record(_fault_event(execution, effect, point, after, "the client sent it again"))
+            again = errors.resend if errors.resend is not None else action
+            result = self._act(execution, effect, point, again, errors)
+            trial.performed(execution, effect, point, describe(result) if describe else "", call)
+        return result
+
+    def _act(
+        self, execution: Execution, effect: Effect, point: Point, action: Callable[[], T], errors: Errors
+    ) -> T:
+        while True:
+            here.masked, here.inner = True, False
+            execution.acting = True
+            try:
+                result = action()
+                execution.trial.acted(execution)
+                return result
+            except BaseException as error:
+                here.masked = False
+                execution.trial.acted(execution)
+                if (
+                    errors.busy is not None
+                    and errors.busy(error)
+                    and execution.trial.busy(execution, effect, point)
+                ):
+                    continue
+                execution.trial.errored(execution, effect, point, error)
+                raise
+            finally:
+                here.masked = execution.acting = False
+                if here.inner:
+                    self.opaque.add(effect.label)
+
+    def _strike(
+        self, execution: Execution, effect: Effect, point: Point, fault: Fault, errors: Errors
+    ) -> None:
+        trial = execution.trial
+        error: BaseException | None
+        if fault.kind is FaultKind.KILL:
+            trial.record(_fault_event(execution, effect, point, fault, "the worker is killed"))
+            raise trial.kill(execution)
+        if fault.kind is FaultKind.REFUSED:
+            error = errors.refused() if errors.refused is not None else None
+        elif fault.kind is FaultKind.LOST:
+            error = errors.lost() if errors.lost is not None else None
+        else:
+            error = trial.interrupt(fault.kind)
+        if error is None:
+            return
+        text = f"{type(error).__name__} is raised"
+        trial.record(_fault_event(execution, effect, point, fault, text))
+        raise error
+
+
+def _fault_event(execution: Execution, effect: Effect, point: Point, fault: Fault, text: str) -> Event:
+    return Event(
+        EventKind.FAULT, execution.call, execution.delivery, text, effect=effect, point=point, fault=fault
+    )

@@ -1,0 +1,60 @@
+"""Catching calls of a plain function wherever it was imported to.
+
+The function's code object is replaced by a trampoline, so that every reference to it (``from app.jobs import
+create_user``, a registry, a decorator's closure) is caught; the body lives on in a twin function. The signature
+that `inspect` shows changes while a search runs; nothing else does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CodeType, FunctionType
+from typing import Any
+
+from idemfuzz.abc import Unusable
+
+
+def _trampoline(*args: Any, **kwargs: Any) -> Any:
+    target: Any = "target"  # This constant is replaced by the real target.
+    return target(*args, **kwargs)
+
+
+def _coded(target: Callable[..., Any], like: CodeType) -> CodeType:
+    code = _trampoline.__code__
+    constants = tuple(target if constant == "target" else constant for constant in code.co_consts)
+    return code.replace(
+        co_consts=constants,
+        co_name=like.co_name,
+        co_qualname=like.co_qualname,
+        co_freevars=like.co_freevars,
+    )
+
+
+class Interception:
+    """Catches every call of ``function`` between `install` and `remove`; ``body`` is what it really does."""
+
+    def __init__(self, function: Callable[..., Any], handler: Callable[..., Any]) -> None:
+        if not isinstance(function, FunctionType):
+            raise Unusable(
+                f"{function!r} is not a Python function, so its calls cannot be caught; "
+                "name the plain function behind it with job="
+            )
+        self._function = function
+        self._code = function.__code__
+        self._handler = handler
+        self.body = FunctionType(
+            function.__code__,
+            function.__globals__,
+            function.__name__,
+            function.__defaults__,
+            function.__closure__,
+        )
+        self.body.__kwdefaults__ = function.__kwdefaults__
+        self.body.__qualname__ = function.__qualname__
+        self.body.__module__ = function.__module__
+
+    def install(self) -> None:
+        self._function.__code__ = _coded(self._handler, self._code)
+
+    def remove(self) -> None:
+        self._function.__code__ = self._code

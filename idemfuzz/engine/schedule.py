@@ -1,0 +1,56 @@
+"""Schedules: the scheduler that follows one, and the Schedule of Steps that were taken."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+
+from idemfuzz.model import Footprint, Lapse, Segment, Step
+
+
+class Scripted:
+    """Follows a Schedule; after its end, whoever moved last goes on, or else the first that can."""
+
+    def __init__(self, schedule: Iterable[Segment | Lapse]) -> None:
+        self._left = deque(schedule)
+        self._taken = 0
+        self._last = 0
+
+    def choose(self, ready: Mapping[int, Footprint | None]) -> int | Lapse:
+        while self._left:
+            segment = self._left[0]
+            if isinstance(segment, Lapse):
+                self._next()
+                return segment
+            if segment.delivery in ready and segment.steps != self._taken:
+                return segment.delivery
+            self._next()
+        return self._last if self._last in ready else min(ready)
+
+    def took(self, step: Step) -> None:
+        self._last = step.delivery
+        segment = self._left[0] if self._left else None
+        if isinstance(segment, Segment) and segment.delivery == step.delivery:
+            self._taken += 1
+            if segment.through == (step.label, step.occurrence):
+                self._next()
+
+    def _next(self) -> None:
+        self._left.popleft()
+        self._taken = 0
+
+
+def schedule_of(steps: Sequence[Step]) -> tuple[Segment, ...]:
+    """The Schedule by which these Steps are taken again, with no more preemptions than it needs.
+
+    Segments end at the label of their last Effect; one that goes on until it ends or is blocked names none.
+    """
+    runs = [list(run) for _, run in groupby(steps, key=lambda step: step.delivery)]
+    found = []
+    for number, run in enumerate(runs):
+        last = run[-1]
+        following = runs[number + 1][0] if number + 1 < len(runs) else None
+        goes_on = following is not None and last.delivery in following.choices
+        found.append(Segment(last.delivery, through=(last.label, last.occurrence) if goes_on else None))
+    return tuple(found)

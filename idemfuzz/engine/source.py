@@ -1,0 +1,50 @@
+"""Which line of the user's own code is at work."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from functools import lru_cache
+from types import FrameType
+
+from idemfuzz.model import Source
+
+_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_LIBRARIES = tuple(
+    {
+        os.path.abspath(path) + os.sep
+        for key in ("stdlib", "platstdlib", "purelib", "platlib")
+        if (path := sysconfig.get_paths().get(key))
+    }
+)
+
+
+@lru_cache(maxsize=4096)
+def is_library_file(filename: str) -> bool:
+    """Whether a file belongs to a library, to the interpreter or to idemfuzz, and not to the user."""
+    if filename.startswith("<"):
+        return True
+    path = os.path.abspath(filename)
+    if path.startswith(_OWN):
+        # The shipped demo is a user's application as far as evidence is concerned.
+        return not path.startswith(_OWN + "demo" + os.sep)
+    return path.startswith(_LIBRARIES) or f"{os.sep}site-packages{os.sep}" in path
+
+
+def innermost_user_line(depth: int = 1) -> Source | None:
+    """The innermost frame of the user's own code, or None if only libraries are on the stack."""
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None:
+        code = frame.f_code
+        if not is_library_file(code.co_filename):
+            return Source(_relative(code.co_filename), frame.f_lineno, code.co_qualname)
+        frame = frame.f_back
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _relative(filename: str) -> str:
+    path = os.path.abspath(filename)
+    here = os.getcwd() + os.sep
+    return path.removeprefix(here)

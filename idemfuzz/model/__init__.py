@@ -1,0 +1,90 @@
+"""The nouns of idemfuzz: frozen, slotted, standard library only.
+
+===============  ==========================================================================
+Job              a callable with its arguments, as enqueued: the subject of the claim
+Delivery         one handing of a Job to a worker; at-least-once means one or more per Job
+Execution        one Delivery's body running; it ends ok, failed, or cut by a fault
+Effect           one observable action on the outside: a statement, a commit, a command, a mail
+Step             the stretch of an Execution from one yield point to the next
+Schedule         the ordered choice of which Execution takes the next Step (``Segment``)
+Footprint        what an Effect reads and writes: ``Region`` s of a store; two that do not meet commute
+Fault            a named deviation at a ``Point`` of one delivery
+Plan             deliveries + schedule + faults: everything that a trial needs; pure data
+Trial            one run of a Plan from restored state until nothing can move
+History          the totally ordered record of a Trial's events
+Store            an adapter to something with state; it captures, restores and describes
+Fact, Delta      one row, key, file or outside call; what a Trial added and removed
+Reference        the outcome of one clean Delivery, run at least twice to learn what is noise
+Verdict          holds / unknown / violated; the worst wins; unknown never counts as a pass
+Finding          a violated Verdict with a stable code, the evidence, the cause and the remedy
+Counterexample   the smallest Plan found that still shows a Finding, reproduced k of k times
+Certificate      what a pass covered
+===============  ==========================================================================
+"""
+
+from idemfuzz.model.effect import Access, Effect, Source
+from idemfuzz.model.footprint import NOTHING, Footprint, Plane, Region, conflict
+from idemfuzz.model.history import Ending, Event, EventKind, History, Step
+from idemfuzz.model.plan import (
+    PLAN_VERSION,
+    Fault,
+    FaultKind,
+    Identity,
+    Lapse,
+    Plan,
+    PlanError,
+    Point,
+    Segment,
+    Side,
+)
+from idemfuzz.model.state import Delta, Fact, FactKind, Opaque
+from idemfuzz.model.verdict import (
+    Certificate,
+    Counterexample,
+    Coverage,
+    Difference,
+    DifferenceKind,
+    Finding,
+    Note,
+    Report,
+    Verdict,
+)
+
+__all__ = [
+    "NOTHING",
+    "PLAN_VERSION",
+    "Access",
+    "Certificate",
+    "Counterexample",
+    "Coverage",
+    "Delta",
+    "Difference",
+    "DifferenceKind",
+    "Effect",
+    "Ending",
+    "Event",
+    "EventKind",
+    "Fact",
+    "FactKind",
+    "Fault",
+    "FaultKind",
+    "Finding",
+    "Footprint",
+    "History",
+    "Identity",
+    "Lapse",
+    "Note",
+    "Opaque",
+    "Plan",
+    "PlanError",
+    "Plane",
+    "Point",
+    "Region",
+    "Report",
+    "Segment",
+    "Side",
+    "Source",
+    "Step",
+    "Verdict",
+    "conflict",
+]

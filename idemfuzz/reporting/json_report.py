@@ -1,0 +1,298 @@
+"""The JSON report: versioned, everything that the text shows and more, written whole or not at all.
+
+The top level holds ``"idemfuzz_report": 1`` (this format's version), the version of idemfuzz, the command,
+the worst verdict and the reports. Values that JSON does not know are tagged: ``{"bytes": base64}``,
+``{"datetime": iso}``, ``{"decimal": text}``, ``{"uuid": text}``, ``{"seconds": number}``, ``{"set": [...]}``,
+``{"generated": value}``, ``{"text": repr}``.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import json
+import math
+import os
+import shlex
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from idemfuzz import __version__
+from idemfuzz.abc import Unusable
+from idemfuzz.model import (
+    Certificate,
+    Counterexample,
+    Difference,
+    Effect,
+    Event,
+    Fact,
+    Finding,
+    Opaque,
+    Report,
+    Source,
+    Verdict,
+)
+from idemfuzz.reporting.certificate import certificate, headline
+from idemfuzz.reporting.redaction import redact, redacted
+
+__all__ = ["REPORT_VERSION", "check_writable", "report_to_json", "to_json", "write"]
+
+REPORT_VERSION = 1
+_DEPTH_MAX = 40
+Reports = Iterable[Report | Mapping[str, Any]]
+
+
+def to_json(reports: Reports, *, command: str | None = None) -> dict[str, Any]:
+    """All reports of one run; those that `report_to_json` has made already are taken as they are.
+
+    ``command`` is how the run was started; this process's own command line by default.
+    """
+    made = [report_to_json(report) if isinstance(report, Report) else dict(report) for report in reports]
+    verdict = Verdict.worst(*(Verdict(report["verdict"]) for report in made))
+    return {
+        "idemfuzz_report": REPORT_VERSION,
+        "idemfuzz": __version__,
+        "command": redact(_command_line() if command is None else command),
+        "verdict": str(verdict),
+        "counts": {str(v): sum(report["verdict"] == v for report in made) for v in Verdict},
+        "reports": made,
+    }
+
+
+def report_to_json(report: Report) -> dict[str, Any]:
+    """One report, without passwords."""
+    report = redacted(report)
+    return {
+        "name": report.name,
+        "verdict": str(report.verdict),
+        "headline": headline(report),
+        "findings": [_finding(finding) for finding in report.findings],
+        "notes": [{"code": note.code, "text": note.text} for note in report.notes],
+        "certificate": _certificate(report.certificate),
+        "certificate_text": certificate(report),
+        "arguments": None if report.arguments is None else plain(report.arguments),
+    }
+
+
+def check_writable(path: Path) -> None:
+    """Find out before a search whether its report can be written; leaves no file behind.
+
+    Raises:
+        Unusable: it cannot; the message says why and what to do.
+    """
+    if path.is_dir():
+        raise _unwritable(path, "it is a folder", f"Name a file, for instance {path / 'idemfuzz.json'}")
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError(13, "the file is read-only")
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        mend = f"Make the folder {str(path.parent)!r} first" if missing else "Name another file"
+        raise _unwritable(path, error.strerror or str(error), mend) from error
+
+
+def write(path: Path, reports: Reports, *, command: str | None = None) -> None:
+    """Write the report file whole: whoever reads it meanwhile sees the old one.
+
+    Raises:
+        Unusable: it cannot be written.
+    """
+    text = json.dumps(to_json(reports, command=command), indent=2, ensure_ascii=False, allow_nan=False)
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text + "\n")
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise _unwritable(path, error.strerror or str(error), "Name another file") from error
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """A value that JSON can hold; what it does not know is tagged, or shown as text."""
+    if isinstance(value, Enum):
+        return plain(value.value, depth)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if depth > _DEPTH_MAX:
+        return {"text": repr(value)[:1000]}
+    return _tagged(value, depth)
+
+
+def _tagged(value: Any, depth: int) -> Any:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"bytes": base64.b64encode(bytes(value)).decode("ascii")}
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return {"datetime": value.isoformat()}
+    if isinstance(value, datetime.timedelta):
+        return {"seconds": value.total_seconds()}
+    if isinstance(value, decimal.Decimal):
+        return {"decimal": str(value)}
+    if isinstance(value, uuid.UUID):
+        return {"uuid": str(value)}
+    if isinstance(value, Opaque):
+        return {"generated": plain(value.value, depth + 1)}
+    if isinstance(value, Mapping):
+        return {_key(key): plain(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner, depth + 1) for inner in value]
+    if isinstance(value, set | frozenset):
+        return {"set": [plain(inner, depth + 1) for inner in sorted(value, key=repr)]}
+    return {"text": repr(value)[:1000]}
+
+
+def _key(key: Any) -> str:
+    return key if isinstance(key, str) else repr(key)
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "code": finding.code,
+        "title": finding.title,
+        "verdict": str(finding.verdict),
+        "summary": finding.summary,
+        "differences": [_difference(difference) for difference in finding.differences],
+        "counterexample": _counterexample(finding.counterexample),
+        "cause": finding.cause,
+        "remedy": finding.remedy,
+        "source": _source(finding.source),
+        "trials": finding.trials,
+        "also": list(finding.also),
+    }
+
+
+def _difference(difference: Difference) -> dict[str, Any]:
+    return {
+        "kind": str(difference.kind),
+        "store": difference.store,
+        "group": difference.group,
+        "expected": _fact(difference.expected),
+        "actual": _fact(difference.actual),
+        "columns": list(difference.columns),
+        "twice": difference.twice,
+        "removal": difference.removal,
+        "expected_count": difference.expected_count,
+        "actual_count": difference.actual_count,
+    }
+
+
+def _fact(fact: Fact | None) -> dict[str, Any] | None:
+    if fact is None:
+        return None
+    return {
+        "store": fact.store,
+        "kind": str(fact.kind),
+        "group": fact.group,
+        "fields": plain(fact.fields),
+        "identity": list(fact.identity),
+        "generated": dict(fact.generated),
+        "expires": fact.expires,
+        "once": fact.once,
+    }
+
+
+def _counterexample(example: Counterexample) -> dict[str, Any]:
+    return {
+        "plan": str(example.plan),
+        "plan_object": example.plan.to_json(),
+        "shown": example.shown,
+        "tried": example.tried,
+        "saved": example.saved,
+        "command": example.command,
+        "history": [_event(event) for event in example.history],
+    }
+
+
+def _event(event: Event) -> dict[str, Any]:
+    point, fault = event.point, event.fault
+    return {
+        "kind": str(event.kind),
+        "call": event.call,
+        "delivery": event.delivery,
+        "text": event.text,
+        "outcome": event.outcome,
+        "failed": event.failed,
+        "effect": _effect(event.effect),
+        "occurrence": None if point is None else point.occurrence,
+        "fault": None if fault is None else {"kind": str(fault.kind), "side": str(fault.side)},
+        "ending": None if event.ending is None else str(event.ending),
+        "source": _source(event.source),
+    }
+
+
+def _effect(effect: Effect | None) -> dict[str, Any] | None:
+    if effect is None:
+        return None
+    names = {"label": effect.label, "store": effect.store, "access": str(effect.access)}
+    return {**names, "detail": effect.detail}
+
+
+def _source(source: Source | None) -> dict[str, Any] | None:
+    return None if source is None else {"file": source.file, "line": source.line, "function": source.function}
+
+
+def _certificate(done: Certificate) -> dict[str, Any]:
+    return {
+        "jobs": list(done.jobs),
+        "stores": list(done.stores),
+        "references": done.references,
+        "effects": done.effects,
+        "calls": done.calls,
+        "trials": done.trials,
+        "executions": done.executions,
+        "redeliveries": done.redeliveries,
+        "coverage": [
+            {
+                "explorer": covered.explorer,
+                "planned": covered.planned,
+                "ran": covered.ran,
+                "fired": covered.fired,
+                "pruned": covered.pruned,
+                "unreached": covered.unreached,
+                "over_budget": covered.over_budget,
+                "skipped": covered.skipped,
+                "classes": covered.classes,
+                "exhaustive": covered.exhaustive,
+                "why": covered.why,
+            }
+            for covered in done.coverage
+        ],
+        "exhaustive": done.exhaustive,
+        "isolation": {level: str(verdict) for level, verdict in done.levels},
+        "bounds": list(done.bounds),
+        "ignored": list(done.ignored),
+        "noise": list(done.noise),
+        "seed": done.seed,
+        "seconds": round(done.seconds, 3),
+    }
+
+
+def _unwritable(path: Path, why: str, mend: str) -> Unusable:
+    return Unusable(f"cannot write the report {str(path)!r}: {why}. {mend}")
+
+
+def _command_line() -> str:
+    program = Path(sys.argv[0] if sys.argv else "idemfuzz")
+    # As a module, `python -m pytest` has the path of the package's __main__.py for its name.
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return shlex.join([name, *sys.argv[1:]])
+
+
+def _umask() -> int:
+    # The mask can only be read by setting it.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

