@@ -12,7 +12,6 @@ kept each other waiting, so neither taking nor giving them up needs an order.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import re
 import threading
@@ -114,9 +113,8 @@ class Footprints:
         self._lock = Region(store, plane=Plane.LOCK)
         self._whole = Footprint.whole(store)
         self._serial = Region(store, "!serializable", plane=Plane.LOCK)
-        if importlib.util.find_spec("sqlglot") is not None:
-            # Now, rather than within the first statement of a job.
-            import sqlglot  # noqa: F401
+        # Now, rather than within the first statement of a job.
+        import sqlglot  # noqa: F401
 
     def unknown(self, books: Books, *, autocommit: bool) -> Footprint:
         """A statement of which nothing is known, entered into ``books`` unless it commits itself."""
@@ -477,9 +475,7 @@ class _Parsed:
 @lru_cache(maxsize=_PLANS_MAX)
 def _parse(sql: str, backend: str) -> _Parsed | None:
     """The tree of one statement; None if it is not understood for certain."""
-    if backend not in _DIALECTS or importlib.util.find_spec("sqlglot") is None:
-        return None
-    if _SLIPPERY[backend].search(sql):
+    if backend not in _DIALECTS or _SLIPPERY[backend].search(sql):
         return None
     parameters: dict[str, Hashable] = {}
     unsure = False
