@@ -662,7 +662,7 @@ class Session:
         return {p.locus for p in problems} & {p.locus for p in self._judge(reference, run).problems}
 
     def _shrunk(self, reference: _Run, candidate: Candidate[_Run]) -> tuple[Plan, _Run]:
-        """The fewest faults, deliveries and preemptions that still show it."""
+        """The fewest faults, deliveries and preemptions, the earliest ones, that still show it."""
 
         def attempt(smaller: Plan) -> _Run | None:
             tried = self._run(smaller)
@@ -672,7 +672,9 @@ class Session:
 
         if self._options.plan is not None:
             return candidate.plan, candidate.run
-        return shrink(candidate.plan, candidate.run, attempt, _SHRINK_TRIALS_MAX)
+        return shrink(
+            candidate.plan, candidate.run, attempt, lambda run: run.result.steps, _SHRINK_TRIALS_MAX
+        )
 
     # -- the report --------------------------------------------------------------------------------------
 

@@ -1,28 +1,38 @@
 """Shrinking: the smallest Plan that still shows a finding, re-run after each step.
 
-Fewest faults first, then deliveries, then preemptions, then time that passes. Greedy: a smaller Plan that shows the
-finding takes the place of the one before, until none of its own smaller ones does.
+Fewest faults first, then deliveries, then preemptions, then time that passes, then the earliest preemption. Greedy: a
+smaller Plan that shows the finding takes the place of the one before, until none of its own smaller ones does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TypeVar
 
-from idemfuzz.model import Lapse, Plan, Segment
+from idemfuzz.model import Lapse, Plan, Segment, Step
 
 T = TypeVar("T")
 
 
-def shrink(plan: Plan, seen: T, attempt: Callable[[Plan], T | None], trials_max: int) -> tuple[Plan, T]:
-    """The smallest Plan found, with what ``attempt`` returned for it; ``attempt`` returns None where it shows nothing."""
+def shrink(
+    plan: Plan,
+    seen: T,
+    attempt: Callable[[Plan], T | None],
+    steps_of: Callable[[T], Sequence[Step]],
+    trials_max: int,
+) -> tuple[Plan, T]:
+    """The smallest Plan found, with what ``attempt`` returned for it; ``attempt`` returns None where it shows nothing.
+
+    ``seen`` is what it would return for ``plan``; ``steps_of`` tells the overlapping Steps of such a trial.
+    """
     tried = {plan}
     left = trials_max
     improved = True
     while improved and left > 0:
         improved = False
-        for smaller in smaller_than(plan):
+        for smaller in chain(smaller_than(plan), _earlier(plan, steps_of(seen))):
             if smaller in tried:
                 continue
             if left <= 0:
@@ -63,6 +73,28 @@ def _calmer(plan: Plan) -> Iterator[Plan]:
         if not deliveries or deliveries != set(range(1, len(deliveries) + 1)):
             continue
         yield replace(plan, overlap=_joined(left), deliveries=max(len(deliveries), 1))
+
+
+def _earlier(plan: Plan, steps: Sequence[Step]) -> Iterator[Plan]:
+    """The same Plan with a Segment that ends at an earlier Effect of its own, the earliest first."""
+    begins: dict[int, int] = {}
+    for index, segment in enumerate(plan.overlap):
+        if not isinstance(segment, Segment) or segment.through is None:
+            continue
+        own = [(step.label, step.occurrence) for step in steps if step.delivery == segment.delivery]
+        if segment.through not in own:
+            continue
+        end = own.index(segment.through)
+        for through in own[begins.get(segment.delivery, 0) : end]:
+            yield replace(
+                plan,
+                overlap=(
+                    *plan.overlap[:index],
+                    replace(segment, through=through),
+                    *plan.overlap[index + 1 :],
+                ),
+            )
+        begins[segment.delivery] = end + 1
 
 
 def _joined(segments: tuple[Segment | Lapse, ...]) -> tuple[Segment | Lapse, ...]:
