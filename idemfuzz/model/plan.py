@@ -89,7 +89,7 @@ class Segment:
     def __str__(self) -> str:
         if self.through is not None:
             label, occurrence = self.through
-            return f"{self.delivery}>{quote(label, safe=_SAFE)}#{occurrence}"
+            return f"{self.delivery}+{quote(label, safe=_SAFE)}#{occurrence}"
         return str(self.delivery) if self.steps is None else f"{self.delivery}x{self.steps}"
 
 
@@ -100,12 +100,17 @@ class Lapse:
     seconds: float
 
     def __str__(self) -> str:
-        return f"+{self.seconds:g}s"
+        return f"+{_seconds(self.seconds)}s"
+
+
+def _seconds(value: float) -> str:
+    """Up to milliseconds, and never with an exponent."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 _SAFE = "/*-_."
 _ORDER = re.compile(
-    r"\+(?P<lapse>\d+(?:\.\d+)?)s|(?P<delivery>[1-9]\d*)(?:x(?P<steps>\d+)|>(?P<label>[^#,:]+)#(?P<n>[1-9]\d*))?"
+    r"\+(?P<lapse>\d+(?:\.\d+)?)s|(?P<delivery>[1-9]\d*)(?:x(?P<steps>\d+)|\+(?P<label>[^#,:]+)#(?P<n>[1-9]\d*))?"
 )
 _FAULT = re.compile(
     r"(?P<kind>[a-z]+)(?P<side>[+-])(?P<label>[^#]+)#(?P<n>\d+)@(?P<call>\d+)\.(?P<delivery>\d+)\Z"
@@ -142,7 +147,7 @@ class Plan:
         if self.identity is not Identity.SAME:
             parts.append(f"id={self.identity}")
         if self.late_seconds:
-            parts.append(f"late={self.late_seconds:g}")
+            parts.append(f"late={_seconds(self.late_seconds)}")
         for fault in self.faults:
             point, sign = fault.point, "-" if fault.side is Side.BEFORE else "+"
             label = quote(point.label, safe=_SAFE)
@@ -225,7 +230,7 @@ def _segment(text: str) -> Segment | Lapse:
     if match is None:
         raise ValueError(
             f"{text!r} is no part of an order; expected 1 (to its end), 1x3 (three steps), "
-            "1>db.insert.users#1 (through that effect) or +60s (time passes)"
+            "1+db.insert.users#1 (through that effect) or +60s (time passes)"
         )
     if match["lapse"] is not None:
         return Lapse(float(match["lapse"]))
@@ -254,7 +259,7 @@ def _extend(plan: Plan, part: str, text: str) -> Plan:
     if match is None or match["kind"] not in set(FaultKind):
         raise PlanError(
             f"cannot read {part!r} in plan {text!r}; expected xN, call=N, id=new, late=SECONDS, "
-            f"order=1>db.insert.users#1,2,1 or a fault such as kill+db.commit#1@1.1 (kinds: {', '.join(FaultKind)})"
+            f"order=1+db.insert.users#1,2,1 or a fault such as kill+db.commit#1@1.1 (kinds: {', '.join(FaultKind)})"
         )
     point = Point(int(match["call"]), int(match["delivery"]), unquote(match["label"]), int(match["n"]))
     side = Side.BEFORE if match["side"] == "-" else Side.AFTER

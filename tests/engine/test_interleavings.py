@@ -92,7 +92,7 @@ def test_a_saved_order_survives_an_edit_elsewhere(db):
     """Goal: a plan names effects, not numbers of steps. Method: a log line is added in front."""
     found = check(check_then_insert_of(db), job=check_then_insert, stores={"db": db}, faults=["overlap"])
     text = str(found.findings[0].counterexample.plan)
-    assert "order=1>db." in text
+    assert "order=1+db." in text
 
     def edited() -> None:
         with db.begin() as connection:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idemfuzz.model import Fault, FaultKind, Identity, Plan, PlanError, Point, Segment, Side
+from idemfuzz.model import Fault, FaultKind, Identity, Lapse, Plan, PlanError, Point, Segment, Side
 
 numbers = st.integers(1, 9999)
 labels = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=30)
@@ -18,13 +18,18 @@ faults = st.builds(
     st.builds(Point, numbers, numbers, labels, numbers),
     st.sampled_from(Side),
 )
+seconds = st.integers(1, 10**10).map(lambda thousandths: thousandths / 1000)
+segments = st.builds(Segment, numbers, steps=st.none() | numbers) | st.builds(
+    Segment, numbers, through=st.tuples(labels, numbers)
+)
 plans = st.builds(
     Plan,
     deliveries=numbers,
     identity=st.sampled_from(Identity),
     faults=st.lists(faults, max_size=3).map(tuple),
-    overlap=st.lists(st.builds(Segment, numbers, st.none() | numbers), max_size=5).map(tuple),
+    overlap=st.lists(segments | st.builds(Lapse, seconds), max_size=5).map(tuple),
     call=st.none() | numbers,
+    late_seconds=st.just(0.0) | seconds,
 )
 
 
