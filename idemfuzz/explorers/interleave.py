@@ -15,6 +15,7 @@ from idemfuzz.explorers.pct import PctGuide, found_at_least
 from idemfuzz.model import Fault, Identity, Plan
 
 _REPEATS = 3
+_RESTARTS = 2
 _AFTER_A_FINDING = 20
 _PCT_SHARE = 0.25
 _PCT_DEPTH = 2
@@ -58,7 +59,9 @@ def interleavings(
 ) -> Search:
     """All interleavings of one Plan's deliveries, as far as the budget goes; the rest is sampled if so wished."""
     plan = replace(plan, faults=faults)
-    tree = Tree(symmetric=plan.identity is Identity.SAME and not faults)
+    symmetric = plan.identity is Identity.SAME and not faults
+    tree = Tree(symmetric=symmetric)
+    restarts = 0
     exact = budget - int(budget * _PCT_SHARE) if sample else budget
     ran = longest = 0
     doubt = None
@@ -76,7 +79,12 @@ def interleavings(
                 doubt = str(divergence)
                 guide = guide.again()
         else:
-            return Extent(ran, len(tree.classes), False, f"{doubt}, {_REPEATS} times over", diverged=True)
+            if restarts == _RESTARTS:
+                return Extent(ran, len(tree.classes), False, f"{doubt}, {_REPEATS} times over", diverged=True)
+            # The same anew each time: then it was the run that made the record which went astray, as on a machine so
+            # busy that a database breaks a deadlock the other way round. Nothing that was learned from it holds.
+            restarts, doubt, tree = restarts + 1, None, Tree(symmetric=symmetric)
+            continue
         longest = max(longest, len(outcome.steps))
         unknown = next((s.label for s in outcome.steps if s.footprint is None), None)
         if unknown is not None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from idemfuzz.abc import Extent, Outcome
 from idemfuzz.explorers.dpor import Diverged, Guide, Tree, foata, happens_before, races
+from idemfuzz.explorers.interleave import interleavings
 from idemfuzz.explorers.pct import PctGuide, found_at_least
-from idemfuzz.model import Footprint, Lapse, Region, Step
+from idemfuzz.model import Footprint, History, Lapse, Plan, Region, Step
 
 ACTS = ("read", "write", "lock", "unlock")
 Program = Sequence[tuple[str, str]]
@@ -241,6 +243,38 @@ def test_a_job_that_is_not_deterministic_is_told_from_one_that_is():
     other.run(guide)
     with pytest.raises(Diverged, match=r"nondeterministic at step 1: read x#0 then, read y#0 now"):
         tree.enter(guide, other.steps)
+
+
+def searched(programs: Callable[[int], Mapping[int, Program]]) -> Extent:
+    """The whole search of two deliveries, the programs of each run as told by its number."""
+    search = interleavings(Plan(2), 200)
+    outcome: Outcome | None = None
+    runs = 0
+    while True:
+        try:
+            proposal = search.send(outcome)  # type: ignore[arg-type]
+        except StopIteration as end:
+            extent: Extent = end.value
+            return extent
+        machine = Machine(programs(runs))
+        machine.run(proposal.scheduler)  # type: ignore[arg-type]
+        runs += 1
+        outcome = Outcome(History(()), tuple(machine.steps), False, False)
+
+
+def test_one_run_that_went_astray_is_forgotten():
+    """Goal: a busy machine is no doubt about the job. Method: only the run that made the record differs from all others."""
+    program, astray = [("read", "x"), ("write", "x")], [("read", "y"), ("write", "x")]
+    extent = searched(lambda run: {1: astray if run == 0 else program, 2: program})
+    plain = searched(lambda run: {1: program, 2: program})
+    assert (extent.exhaustive, extent.diverged, extent.classes) == (True, False, plain.classes)
+    assert extent.ran > plain.ran
+
+
+def test_a_job_that_goes_another_way_each_time_stays_in_doubt():
+    program = [("read", "x"), ("write", "x")]
+    extent = searched(lambda run: {1: [("read", f"y{run}"), ("write", "x")], 2: program})
+    assert (extent.exhaustive, extent.diverged) == (False, True)
 
 
 def test_a_race_names_who_could_go_first():
