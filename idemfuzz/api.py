@@ -69,11 +69,11 @@ class Registration:
                 f"{self.name} takes arguments and was registered without; idemfuzz.register({self.name}, args=(...), stores=...)"
             )
 
-        def scenario() -> None:
+        def scenario() -> Any:
             if self.setup is not None:
                 self.setup()
             args = self.args() if callable(self.args) else self.args
-            self.job(*args, **dict(self.kwargs))
+            return self.job(*args, **dict(self.kwargs))
 
         values = named(self.stores) if self.stores is not None else _globals_of(self.job)
         session = Session(
