@@ -172,7 +172,7 @@ class Conductor:
         run = self._originals.get("run_until_complete", BaseEventLoop.run_until_complete)
         loop = self._standing_loop()
         try:
-            return run(loop, awaitable)
+            return run(loop, switching.drive(_whole(awaitable)))
         finally:
             if self._runner is None and loop is not self._loop and loop is not _set_loop():
                 loop.close()
