@@ -422,6 +422,8 @@ class Session:
         """The Reference, twice: the clock moved and the generated ids shifted the second time."""
         self._listener(Progress("reference"))
         first = self._reference_run()
+        if isinstance(first.error, Unusable):
+            raise first.error
         if first.error is not None:
             raise ScenarioFailed(first.error)
         if not first.result.deliveries:

@@ -187,6 +187,12 @@ class Conductor:
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a scenario's coroutine on a loop of our own, which stays the same throughout the search."""
+        if asyncio._get_running_loop() is not None:
+            coroutine.close()
+            raise Unusable(
+                "a search of an asynchronous scenario was begun on a running event loop, which it would block: begin it "
+                "outside of coroutines"
+            )
         runner = self._own()
         try:
             return runner.run(_whole(coroutine), context=contextvars.copy_context())
