@@ -86,6 +86,11 @@ class Scope(Protocol):
         ...
 
     @property
+    def crowded(self) -> bool:
+        """Whether somebody else may be at work: another Execution, or another strand of this one."""
+        ...
+
+    @property
     def dead(self) -> bool:
         """Whether the Execution was killed, and only its remains are being cleared away."""
         ...

@@ -144,6 +144,10 @@ class Execution:
     def key(self) -> Hashable:
         return id(self)
 
+    @property
+    def crowded(self) -> bool:
+        return self.overlapping
+
     # -- what it runs on ---------------------------------------------------------------------------------
 
     def line(self) -> Line:
@@ -178,6 +182,10 @@ class Execution:
 
     def leave(self) -> None:
         """The Effect is over."""
+
+    def give_way(self) -> bool:
+        """Let other strands have an Effect each, for one may hold the lock that is wanted; False if there is none."""
+        return False
 
     def cancel(self, error: BaseException) -> None:
         """The worker breaks it off at this Effect, with an exception in the code at hand; returns if that is spared."""

@@ -64,6 +64,7 @@ class TaskExecution(Execution):
         """Whether a strand has an Effect under way."""
         self._queue: deque[asyncio.Future[None]] = deque()
         """The strands that stand before theirs."""
+        self._effects_over = 0
         self._naps: list[_Nap] = []
         self._idle = 0
 
@@ -126,6 +127,7 @@ class TaskExecution(Execution):
     def leave(self) -> None:
         if not switching.can_wait():
             return
+        self._effects_over += 1
         if self._queue:
             # First everybody comes to a stand, or the order would be the loop's.
             self._conductor.when_idle(self._admit)
@@ -139,6 +141,21 @@ class TaskExecution(Execution):
                 turn.set_result(None)
                 return
         self._inside = False
+
+    @property
+    def crowded(self) -> bool:
+        return self.overlapping or bool(self._children)
+
+    def give_way(self) -> bool:
+        if not self._children or not switching.can_wait():
+            return False
+        over = self._effects_over
+        turn = self._loop.create_future()
+        self._queue.append(turn)
+        self._conductor.when_idle(self._admit)
+        switching.wait(turn)
+        # Otherwise they all want the same lock, and somebody else holds it.
+        return self._effects_over > over
 
     async def sleep(self, seconds: float, pause: Callable[[float], None]) -> None:
         """A strand sleeps: time passes when no other one has anything to do, to the first that is to wake."""

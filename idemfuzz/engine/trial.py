@@ -401,7 +401,9 @@ class Trial:
         )
 
     def busy(self, execution: Execution, effect: Effect, point: Point) -> bool:
-        """Whether to try again an Effect that found its store locked by another Execution."""
+        """Whether to try again an Effect that found its store locked by another Execution, or by another strand."""
+        if execution.give_way():
+            return True
         if self._director is None or not execution.overlapping:
             return False
         return self._director.busy(execution, effect)

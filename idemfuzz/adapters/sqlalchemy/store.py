@@ -87,6 +87,10 @@ class SqlStore:
         if isinstance(pool, QueuePool):
             # A job that leaks connections must not starve the search.
             self._overflow, pool._max_overflow = pool._max_overflow, -1
+        if self.engine.dialect.is_async and getattr(self.engine.dialect, "server_version_info", None) is None:
+            # What a dialect asks a server when it first connects is no work of the job's.
+            self._within(lambda: self.engine.raw_connection().close())
+            self._within(self.engine.dispose)
         self._known = [(s, {id(o) for o in s.identity_map.values()}) for s in self._plain_sessions()]
         self._remember(self._flavour.read())
         self._tap = DialectTap(self.name, self._identity, self._flavour, gate)

@@ -366,10 +366,10 @@ class DialectTap:
             self.shared = True
         self._owner[key] = scope.key
         self._used.setdefault(scope.key, {})[key] = connection
-        if scope.overlapping and key not in self._hasty:
+        if scope.crowded and key not in self._hasty:
             self._hasty.add(key)
             self._flavour.be_hasty(connection)
-        elif not scope.overlapping and key in self._hasty:
+        elif not scope.crowded and key in self._hasty:
             self._hasty.discard(key)
             self._flavour.be_patient(connection)
 
