@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select, update
@@ -80,18 +79,6 @@ async def check_then_add(engine: Engine) -> None:
             await connection.execute(
                 update(accounts).where(accounts.c.id == 1).values(paid=1, cents=accounts.c.cents + 500)
             )
-
-
-async def gathered_inserts(engine: Engine) -> None:
-    """Each child checks what the other does not write."""
-
-    async def send(address: str) -> None:
-        async with engine.begin() as connection:
-            known = await connection.execute(select(mails.c.id).where(mails.c.address == address))
-            if known.first() is None:
-                await connection.execute(insert(mails).values(address=address))
-
-    await asyncio.gather(send("ada@example.org"), send("grace@example.org"))
 
 
 # -- Redis ----------------------------------------------------------------------------------------------------------
