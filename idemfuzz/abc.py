@@ -8,7 +8,7 @@ entry point names a function without arguments that returns the adapter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -86,6 +86,11 @@ class Scope(Protocol):
         ...
 
     @property
+    def crowded(self) -> bool:
+        """Whether somebody else may be at work: another Execution, or another strand of this one."""
+        ...
+
+    @property
     def dead(self) -> bool:
         """Whether the Execution was killed, and only its remains are being cleared away."""
         ...
@@ -116,6 +121,14 @@ class Gate(Protocol):
 
     def source(self) -> Any:
         """The innermost line of the user's own code on this thread's stack, or None."""
+        ...
+
+    def wait(self, awaitable: Awaitable[T]) -> T:
+        """Wait for ``awaitable`` from a plain function: within a job's coroutine, or outside of deliveries.
+
+        So the action of an asynchronous library is ``lambda: gate.wait(original(...))``. Outside of deliveries the
+        loop is the scenario's own, which stands still then, or another one if there is none.
+        """
         ...
 
 
@@ -208,6 +221,8 @@ class JobCall:
     queue: Queue | None = None
     identified: bool = False
     """Whether the job can see an id of its own, so that same id and new id differ."""
+    awaited: bool = False
+    """Whether ``perform`` returns a coroutine that belongs to the event loop of whoever called the job."""
 
 
 class Queue(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -69,11 +69,19 @@ class Registration:
                 f"{self.name} takes arguments and was registered without; idemfuzz.register({self.name}, args=(...), stores=...)"
             )
 
-        def scenario() -> None:
-            if self.setup is not None:
-                self.setup()
+        def scenario() -> Any:
+            prepared = self.setup() if self.setup is not None else None
+            return prepared_and_called(prepared) if inspect.iscoroutine(prepared) else call()
+
+        def call() -> Any:
             args = self.args() if callable(self.args) else self.args
-            self.job(*args, **dict(self.kwargs))
+            return self.job(*args, **dict(self.kwargs))
+
+        async def prepared_and_called(prepared: Awaitable[Any]) -> None:
+            await prepared
+            called = call()
+            if inspect.isawaitable(called):
+                await called
 
         values = named(self.stores) if self.stores is not None else _globals_of(self.job)
         session = Session(
@@ -100,7 +108,7 @@ def register(
 
     Usable as a call or as a decorator. ``stores`` is a mapping name -> store, a sequence of stores, or a function
     that returns one of these (called when the search begins). ``setup`` runs before each delivery's scenario, from
-    restored state. ``options`` are those of the marker.
+    restored state; it may be a coroutine function. ``options`` are those of the marker.
 
     Raises:
         Unusable: an option is unknown or has an unusable value.
@@ -135,7 +143,8 @@ def check(
     """Search for a way of delivering the scenario's jobs that leaves a different world behind than delivering once.
 
     Args:
-        scenario: calls the job, directly or through a queue; it runs once per trial from restored state.
+        scenario: calls the job, directly or through a queue; it runs once per trial from restored state. It may be
+            a coroutine function, which is run on one event loop for the whole search.
         job: the job, or a list of jobs, whose calls are deliveries; jobs run by an RQ Queue or Worker are found.
         stores: mapping name -> store, or a sequence of stores (engines, sessions, Redis clients, folders, mocks).
         options: as for the marker: deliveries, faults, ignore, allow, redelivery_window, max_trials, strict, ...
@@ -210,6 +219,10 @@ def _label(store: object) -> str:
     return {
         "engine": "db",
         "session": "db",
+        "asyncengine": "db",
+        "asyncsession": "db",
+        "async_sessionmaker": "db",
+        "async_scoped_session": "db",
         "sessionmaker": "db",
         "scoped_session": "db",
         "fakeredis": "redis",

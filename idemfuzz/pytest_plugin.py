@@ -98,6 +98,15 @@ def pytest_collection_modifyitems(
         prepare(config, marked)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    if not (isinstance(item, pytest.Function) and "anyio_backend" in item.funcargs and _is_marked(item)):
+        return (yield)
+    from idemfuzz.pytest_search import claim
+
+    return (yield from claim(item))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
     if not _is_marked(pyfuncitem):

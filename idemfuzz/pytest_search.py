@@ -7,7 +7,7 @@ import importlib
 import inspect
 import shlex
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -134,13 +134,45 @@ def _options(item: pytest.Item) -> Options:
 def run_marked(item: pytest.Function) -> None:
     """Search a marked test instead of running it once; fails it with the report if it does not hold."""
     with _failures(item):
-        if inspect.iscoroutinefunction(inspect.unwrap(item.obj)):
-            raise Unusable("the test is an async function; asynchronous scenarios are not supported yet")
+        if inspect.iscoroutinefunction(item.obj):
+            raise Unusable(
+                "the test is an async function, and no plugin runs it: mark it with @pytest.mark.asyncio (pytest-asyncio) or "
+                "@pytest.mark.anyio"
+            )
         arguments = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
         if hasattr(item.obj, "hypothesis"):
             _search_examples(item, arguments)
         else:
             _search(item, functools.partial(item.obj, **arguments), _options(item))
+
+
+def claim(item: pytest.Function) -> Generator[None, object, object]:
+    """Around a marked test that anyio's plugin would run itself: gives it a function that runs it on anyio's loop.
+
+    (pytest-asyncio makes such a function of its own accord.)
+    """
+    backend = item.funcargs.get("anyio_backend")
+    if backend is None or not inspect.iscoroutinefunction(item.obj):
+        return (yield)
+    from anyio.pytest_plugin import extract_backend_and_options, get_runner
+
+    function = item.obj
+    name, options = extract_backend_and_options(backend)
+    if name != "asyncio":
+        pytest.skip(f"idemfuzz searches tests on asyncio alone, and this one runs on {name}")
+    # One runner, and so one loop, for the whole search.
+    with get_runner(name, options) as runner:
+
+        @functools.wraps(function)
+        def run(**arguments: Any) -> None:
+            runner.run_test(function, arguments)
+
+        # Not marked as a coroutine function, which `wraps` would not undo.
+        item.obj = run
+        try:
+            return (yield)
+        finally:
+            item.obj = function
 
 
 def _search_examples(item: pytest.Function, arguments: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import random
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -46,7 +47,9 @@ from idemfuzz.engine import Interception, Trial, TrialGate, TrialResult
 from idemfuzz.engine.clock import Clock
 from idemfuzz.engine.execution import Inheritance, here
 from idemfuzz.engine.keepsakes import Keepsakes
+from idemfuzz.engine.loop import Conductor
 from idemfuzz.engine.shrink import shrink
+from idemfuzz.engine.tasks import TaskExecution
 from idemfuzz.explorers import EXPLORERS
 from idemfuzz.explorers.budget import SEARCH_TRIALS_MIN, divided, is_wanted, thinned
 from idemfuzz.model import (
@@ -145,8 +148,9 @@ class Session:
         self._options = options or Options()
         self._listener = listener or (lambda _: None)
         self._command = command
-        self._gate = TrialGate()
         self._clock = Clock(lambda: here.execution, self._pause)
+        self._conductor = Conductor(self._pause, lambda: self._clock.advanced_seconds)
+        self._gate = TrialGate(self._conductor)
         self._inheritance = Inheritance()
         self._adapters = load_adapters()
         self._queues: list[Queue] = [a for a in self._adapters if hasattr(a, "interruption")]
@@ -233,6 +237,7 @@ class Session:
             self._intercept(function)
         self._clock.install()
         self._inheritance.install()
+        self._conductor.install()
 
     def _close(self) -> None:
         self._trial = None
@@ -255,6 +260,8 @@ class Session:
             finally:
                 store.close()
         self._opened.clear()
+        # Stores may have had to wait for something until now.
+        self._conductor.remove()
         if hasattr(self, "_keepsakes"):
             self._keepsakes.restore()
         if problems:
@@ -266,7 +273,12 @@ class Session:
         target: Any = job if queue is not None and callable(job) else function
         if any(function is known for known, _ in self._functions):
             return target(*args, **kwargs)
-        call = JobCall(_name_of(function), lambda identity, delivery: target(*args, **kwargs), queue)
+        call = JobCall(
+            _name_of(function),
+            lambda identity, delivery: target(*args, **kwargs),
+            queue,
+            awaited=inspect.iscoroutinefunction(function),
+        )
         return self._dispatch(call, explicit=True)
 
     # -- catching calls of jobs --------------------------------------------------------------------------
@@ -289,6 +301,7 @@ class Session:
     def _intercept(self, job: tuple[Callable[..., Any], Queue | None]) -> None:
         function, queue = job
         name = _name_of(function)
+        awaited = inspect.iscoroutinefunction(function)
 
         def handle(*args: Any, **kwargs: Any) -> Any:
             if self._trial is None or here.execution is not None:
@@ -306,7 +319,7 @@ class Session:
                     named_again = dict(zip(named_again, self._twins(list(named_again.values())), strict=True))
                 return interception.body(*again, **named_again)
 
-            return self._dispatch(JobCall(name, perform, queue))
+            return self._dispatch(JobCall(name, perform, queue, awaited=awaited))
 
         interception = Interception(function, handle)
         interception.install()
@@ -328,7 +341,10 @@ class Session:
             return call.perform(Identity.SAME, 1)
         self._delivered[call.name] = call.queue
         self._identified = self._identified or call.identified
-        return trial.deliver(call)
+        if not call.awaited:
+            return trial.deliver(call)
+        begin = functools.partial(TaskExecution, conductor=self._conductor)
+        return self._conductor.ask(lambda: trial.deliver(call, begin))
 
     def _pause(self, seconds: float, polls: bool) -> None:
         execution = here.execution
@@ -365,7 +381,9 @@ class Session:
         )
         error: BaseException | None = None
         try:
-            self._scenario()
+            returned = self._scenario()
+            if inspect.iscoroutine(returned):
+                self._conductor.run(returned)
         except Exception as raised:
             error = raised
         except BaseException as raised:
@@ -404,6 +422,8 @@ class Session:
         """The Reference, twice: the clock moved and the generated ids shifted the second time."""
         self._listener(Progress("reference"))
         first = self._reference_run()
+        if isinstance(first.error, Unusable):
+            raise first.error
         if first.error is not None:
             raise ScenarioFailed(first.error)
         if not first.result.deliveries:

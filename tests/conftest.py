@@ -84,6 +84,39 @@ def stacks(request: pytest.FixtureRequest, tmp_path: Path, lend: Lend) -> Iterat
         yield Stack(request.param, engine, client)
 
 
+@pytest.fixture(params=["aiosqlite+fakeredis", "asyncpg+redis", "psycopg+redis"])
+def async_stacks(request: pytest.FixtureRequest, tmp_path: Path, lend: Lend) -> Iterator[Stack]:
+    """An AsyncEngine and an asynchronous redis-py client, both empty."""
+    for module in ("greenlet", "aiosqlite", "asyncpg"):
+        pytest.importorskip(module)
+    from sqlalchemy import make_url
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    driver, _, keys = request.param.partition("+")
+    kind = {"aiosqlite": "sqlite", "aiosqlite-memory": "sqlite-memory"}.get(driver, "postgresql")
+    backend = "sqlite+aiosqlite" if kind.startswith("sqlite") else f"postgresql+{driver}"
+    with _empty_sql(kind, tmp_path, lend) as url, _empty_redis(keys, lend) as client:
+        engine = create_async_engine(make_url(url).set(drivername=backend))
+        yield Stack(request.param, engine, _async_twin(client))
+
+
+def _async_twin(client: Any) -> Any:
+    """A client without connections yet, so that it may be used on any loop."""
+    settings = client.connection_pool.connection_kwargs
+    if "server" in settings:
+        import fakeredis
+
+        return fakeredis.FakeAsyncRedis(server=settings["server"])
+    import redis.asyncio
+
+    kept = {
+        name: settings[name] for name in ("host", "port", "db", "username", "password") if name in settings
+    }
+    if "path" in settings:
+        return redis.asyncio.Redis(unix_socket_path=settings["path"], db=settings.get("db", 0))
+    return redis.asyncio.Redis(**kept)
+
+
 @contextmanager
 def _empty_sql(name: str, folder: Path, lend: Lend) -> Iterator[str]:
     if name == "sqlite":

@@ -17,7 +17,7 @@ status.
 body. ``X-Request-Id`` is none: it names the attempt, for tracing. A PUT or a DELETE is one with its
 repetition without a key (RFC 9110, 9.2.2).
 
-It does not see `http.client` used directly, asynchronous clients, or a stub that a test puts in place of a
+It does not see `http.client` used directly, asynchronous clients other than httpx's, or a stub that a test puts in place of a
 library's function with a `Mock` (the mock adapter counts that, if a fixture hands the mock in).
 """
 
@@ -26,6 +26,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http
+import inspect
 import json
 import re
 import sys
@@ -146,20 +147,37 @@ class HttpTap:
     def _wrapper(
         self, original: Callable[..., Any], describe: _Describe, failures: _Failures
     ) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
+        def asked(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Gate, _Request] | None:
             gate = self._gate
             if gate is None or gate.scope() is None:
-                return original(*args, **kwargs)
+                return None
             request = describe(args, kwargs)
-            if request is None:
-                return original(*args, **kwargs)
-            return _perform(
-                gate, request, functools.partial(original, *args, **kwargs), failures(request, args, kwargs)
-            )
+            return None if request is None else (gate, request)
 
-        wrapper._idemfuzz_wrapped = original  # type: ignore[attr-defined]
-        return wrapper
+        @functools.wraps(original)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            known = asked(args, kwargs)
+            if known is None:
+                return original(*args, **kwargs)
+            gate, request = known
+            send = functools.partial(original, *args, **kwargs)
+            return _perform(gate, request, send, failures(request, args, kwargs))
+
+        @functools.wraps(original)
+        async def coroutine_wrapper(*args: Any, **kwargs: Any) -> Any:
+            known = asked(args, kwargs)
+            if known is None:
+                return await original(*args, **kwargs)
+            gate, request = known
+
+            def send() -> Any:
+                return gate.wait(original(*args, **kwargs))
+
+            return _perform(gate, request, send, failures(request, args, kwargs))
+
+        chosen: Any = coroutine_wrapper if inspect.iscoroutinefunction(original) else wrapper
+        chosen._idemfuzz_wrapped = original
+        return chosen  # type: ignore[no-any-return]
 
     def patch_stubs(self, owner: Any, library: str, failures: _Failures, *, bound: bool) -> None:
         """Make calls of functions that a test has put in place of the library's own shortcuts Effects, too.
@@ -411,8 +429,9 @@ def _tap_httpx(tap: HttpTap, httpx: ModuleType) -> None:
             ),
         )
 
-    tap.patch(httpx.Client, "send", describe, failures)
-    tap.patch_stubs(httpx.Client, "httpx", failures, bound=True)
+    for client in (httpx.Client, httpx.AsyncClient):
+        tap.patch(client, "send", describe, failures)
+        tap.patch_stubs(client, "httpx", failures, bound=True)
     tap.patch_stubs(httpx, "httpx", failures, bound=False)
 
 

@@ -3,8 +3,8 @@
 A call of ``mailer.send(...)`` or ``gateway.charges.create(...)``, where a fixture named ``mailer`` or
 ``gateway`` returns the mock, is an Effect "mailer.send", and counts as a call when the mock has answered it
 (a configured exception means that it was not done). A mock that a test makes in its own body is fresh in
-each trial and is left alone, and so are an `AsyncMock` and the protocol methods of a `MagicMock`
-(``len(mock)``, ``with mock:``).
+each trial and is left alone, and so are the protocol methods of a `MagicMock` (``len(mock)``, ``with mock:``).
+A call of an `AsyncMock` is an Effect when it is awaited.
 
 *What counts as a call.* Not what only looks or only keeps a connection: a last name that begins with a
 reading word ("get", "is", "find"), unless a writing word follows ("get_or_create"), and "connect", "close"
@@ -132,7 +132,10 @@ class MockTap:
             path = self._path(mock)
             if path is None or _no_effect(mock, path):
                 return original(mock, *args, **kwargs)
-            return _perform(gate, path, functools.partial(original, mock, *args, **kwargs), args, kwargs)
+            call = functools.partial(original, mock, *args, **kwargs)
+            if issubclass(type(mock), _library().AsyncMockMixin):
+                return _awaited(gate, path, call, args, kwargs)
+            return _perform(gate, path, call, args, kwargs)
 
         return __call__
 
@@ -147,6 +150,12 @@ class MockTap:
             names.append(vars(mock).get("_mock_new_name") or "")
             mock = vars(mock).get("_mock_new_parent")
         return None
+
+
+async def _awaited(
+    gate: Gate, path: tuple[str, ...], call: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    return _perform(gate, path, lambda: gate.wait(call()), args, kwargs)
 
 
 def _perform(
@@ -203,8 +212,6 @@ def _mock_behind(value: object) -> Any:
 
 
 def _no_effect(mock: Any, path: tuple[str, ...]) -> bool:
-    if issubclass(type(mock), _library().AsyncMockMixin):
-        return True
     last = path[-1]
     if _PROTOCOL.match(last) and last not in ("__setitem__", "__delitem__"):
         return True

@@ -29,6 +29,8 @@ class Clock:
         self._travel: Any = None
         self._coordinates: Any = None
         self.offset_seconds = 0.0
+        self.advanced_seconds = 0.0
+        """By how much time was moved in all: unlike the offset, this never goes back."""
 
     def install(self) -> None:
         time.sleep = self._sleep  # type: ignore[assignment]
@@ -52,6 +54,7 @@ class Clock:
         import time_machine
 
         self.offset_seconds += seconds
+        self.advanced_seconds += seconds
         if self._travel is None:
             self._travel = time_machine.travel(_real_time() + seconds, tick=True)
             self._coordinates = self._travel.start()

@@ -39,12 +39,12 @@ class Director:
         self._trial = trial
         self._executions = executions
         self._timeout = timeout_seconds
-        self._arrivals: queue.SimpleQueue[tuple[Execution, Standing]] = queue.SimpleQueue()
+        self._arrivals = executions[0].line()
         self._sleep_seconds: dict[int, float] = {}
         # Invariant: who was blocked first stands first, as in a database's own queue.
         self._waiters: list[Execution] = []
 
-    # -- called on the Executions' threads ---------------------------------------------------------------
+    # -- called by the Executions ----------------------------------------------------------------------
 
     def arrive(self, execution: Execution, effect: Effect | None = None, occurrence: int = 0) -> None:
         """Stand before an Effect until granted."""
@@ -71,10 +71,9 @@ class Director:
         self._arrivals.put((execution, Standing.ENDED))
 
     def _stand(self, execution: Execution, standing: Standing) -> None:
-        self._arrivals.put((execution, standing))
-        execution.grant.acquire()
+        execution.stand(lambda: self._arrivals.put((execution, standing)))
 
-    # -- the director's own thread -----------------------------------------------------------------------
+    # -- the director itself -----------------------------------------------------------------------------
 
     def run(self, scheduler: Scheduler) -> None:
         try:
@@ -98,8 +97,7 @@ class Director:
                 if execution.standing is not Standing.ENDED:
                     execution.dead = True
                     execution.abandon()
-                    if execution.grant.locked():
-                        execution.grant.release()
+                    execution.go()
             raise
 
     def _step(self, execution: Execution, choices: Mapping[int, Footprint | None]) -> Step:
@@ -170,7 +168,7 @@ class Director:
     def _go(self, execution: Execution) -> None:
         execution.standing = Standing.RUNNING
         execution.waiting = None
-        execution.grant.release()
+        execution.go()
         self._await(execution)
 
     def _await(self, execution: Execution, *, anyone: bool = False) -> None:

@@ -1,4 +1,7 @@
-"""Executions: one Delivery's body, running on a thread of its own like in a worker of its own."""
+"""Executions: one Delivery's body, running on a thread of its own like in a worker of its own.
+
+What a body that is a coroutine runs on stands in `idemfuzz.engine.tasks`.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,16 @@ import asyncio
 import contextvars
 import ctypes
 import inspect
+import queue
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Hashable
+from contextvars import ContextVar
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from idemfuzz.engine.source import is_library_file
 from idemfuzz.model import NOTHING, Effect, Ending, Footprint
 
 if TYPE_CHECKING:
@@ -38,20 +45,67 @@ class Standing(Enum):
     ENDED = "ended"
 
 
-class Here(threading.local):
-    """What the current thread works for."""
+class Cover:
+    """An Effect under way, as seen by what happens inside it."""
 
-    execution: Execution | None = None
-    masked: bool = False
-    inner: bool = False
-    """Something that is an Effect of its own elsewhere happened inside the Effect under way."""
+    __slots__ = ("inner",)
+
+    def __init__(self) -> None:
+        self.inner = False
+        """Whether something that is an Effect of its own elsewhere happened inside."""
+
+
+_execution: ContextVar[Execution | None] = ContextVar("idemfuzz_execution", default=None)
+_cover: ContextVar[Cover | None] = ContextVar("idemfuzz_cover", default=None)
+
+
+class Here:
+    """What the code at hand works for. A task hands it down to its child tasks; a new thread begins without."""
+
+    @property
+    def execution(self) -> Execution | None:
+        return _execution.get()
+
+    @execution.setter
+    def execution(self, execution: Execution | None) -> None:
+        _execution.set(execution)
+
+    @property
+    def cover(self) -> Cover | None:
+        """The Effect that everything here is part of, if there is one."""
+        return _cover.get()
+
+    @cover.setter
+    def cover(self, cover: Cover | None) -> None:
+        _cover.set(cover)
+
+    def execution_in(self, context: contextvars.Context | None) -> Execution | None:
+        """What code that is run in ``context`` will work for."""
+        return _execution.get() if context is None else context.get(_execution)
 
 
 here = Here()
 
 
+class Line(Protocol):
+    """Where Executions announce that they stand, and the director waits for them."""
+
+    def put(self, item: tuple[Execution, Standing], /) -> None: ...
+
+    def get(self, *, timeout: float) -> tuple[Execution, Standing]:
+        """The next one.
+
+        Raises:
+            queue.Empty: nobody came to stand within ``timeout`` seconds.
+        """
+        ...
+
+
 class Execution:
-    """One Delivery's body on its own thread: fresh thread-locals, the caller's context variables."""
+    """One Delivery's body running, whatever it runs on: what the trial and the director keep of it."""
+
+    can_be_cancelled = False
+    """Whether its worker ends it by cancelling it, where no queue says otherwise."""
 
     def __init__(
         self, trial: Trial, call: int, delivery: int, body: Callable[[], Any], *, overlapping: bool
@@ -66,7 +120,6 @@ class Execution:
         self.ending: Ending | None = None
         self.result: Any = None
         self.error: BaseException | None = None
-        self.ended = threading.Event()
         self.slept_seconds = 0.0
         self.sleeps = 0
         self.settled = False
@@ -80,39 +133,73 @@ class Execution:
         self.waits = False
         """Whether it was seen to wait for a lock in the action under way."""
         self.acting = False
-        self.switches = -1
-        """How often its thread had gone to sleep when it was last looked at."""
         self.pending: tuple[Effect | None, int] = (None, 0)
         self.looked_at: Footprint | None = NOTHING
         self.stray = False
-        self.grant = threading.Lock()
-        self.grant.acquire()
         self.deliver_busy = False
         self.waiting: Callable[[], bool] | None = None
         self._body = body
-        context = contextvars.copy_context()
-        self.thread = threading.Thread(
-            target=context.run, args=(self._run,), name=f"idemfuzz-delivery-{call}.{delivery}", daemon=True
-        )
-
-    def rests(self) -> bool:
-        """Whether the thread has done nothing at all since this was last asked; False where the system cannot tell."""
-        try:
-            with open(f"/proc/self/task/{self.thread.native_id}/status") as status:
-                lines = [line for line in status if "ctxt_switches" in line]
-        except OSError:
-            return False
-        switches = sum(int(line.split()[1]) for line in lines)
-        same = switches == self.switches
-        self.switches = switches
-        return same
 
     @property
     def key(self) -> Hashable:
         return id(self)
 
+    @property
+    def crowded(self) -> bool:
+        return self.overlapping
+
+    # -- what it runs on ---------------------------------------------------------------------------------
+
+    def line(self) -> Line:
+        """A new line for this Execution and others of its kind to stand in."""
+        raise NotImplementedError
+
     def start(self) -> None:
-        self.thread.start()
+        raise NotImplementedError
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Until it has ended; False if it does not within the time. Called from outside."""
+        raise NotImplementedError
+
+    def can_stand(self) -> bool:
+        """Whether the code at hand may be made to wait: it is the body's own, and not that of a thread beside it."""
+        raise NotImplementedError
+
+    def stand(self, announce: Callable[[], None]) -> None:
+        """Announce that the code at hand has come to a stand, and wait for `go`."""
+        raise NotImplementedError
+
+    def go(self) -> None:
+        """Let go on whoever stands; nothing happens if nobody does. Called from outside."""
+        raise NotImplementedError
+
+    def rests(self) -> bool:
+        """Whether it has done nothing at all since this was last asked; False where that cannot be told."""
+        raise NotImplementedError
+
+    def enter(self) -> None:
+        """The code at hand begins an Effect: of several strands of one Execution, one at a time has one under way."""
+
+    def leave(self) -> None:
+        """The Effect is over."""
+
+    def give_way(self) -> bool:
+        """Let other strands have an Effect each, for one may hold the lock that is wanted; False if there is none."""
+        return False
+
+    def cancel(self, error: BaseException) -> None:
+        """The worker breaks it off at this Effect, with an exception in the code at hand; returns if that is spared."""
+        raise error
+
+    def _park(self) -> None:
+        """Never come back."""
+        raise NotImplementedError
+
+    def _break_off(self) -> None:
+        """End what still runs, as far as that can be done from outside."""
+        raise NotImplementedError
+
+    # -- its end -----------------------------------------------------------------------------------------
 
     def die(self) -> Killed:
         """From here on this Execution can touch no Store."""
@@ -124,17 +211,87 @@ class Execution:
         self.swallowed += 1
         if self.swallowed > _SWALLOWED_MAX:
             self._finish(Ending.KILLED)
-            _park.wait()
+            self._park()
         return Killed(f"delivery {self.delivery} is dead")
 
     def abandon(self) -> None:
-        """Give up on a thread that does not come back: no Effect of it counts, and Python code in it is broken off."""
+        """Give up on one that does not come back: no Effect of it counts, and Python code in it is broken off."""
         self.dead = True
         if self.ending is None:
             self._finish(Ending.HUNG)
-        if self.thread.ident is not None and self.thread.is_alive():
+        self._break_off()
+
+    def _ended_with(self, error: BaseException) -> None:
+        if isinstance(error, Killed) or (self.dead and isinstance(error, asyncio.CancelledError)):
+            _let_go(error)
+            self._finish(Ending.KILLED)
+            return
+        self.error = error
+        if self.trial.disturbed:
+            _let_go(error)
+        self._finish(Ending.KILLED if self.dead else Ending.FAILED)
+
+    def _finish(self, ending: Ending) -> None:
+        if self.ending is None:
+            self.ending = ending
+            self.trial.ended(self)
+
+
+class ThreadExecution(Execution):
+    """On its own thread: fresh thread-locals, the caller's context variables."""
+
+    def __init__(
+        self, trial: Trial, call: int, delivery: int, body: Callable[[], Any], *, overlapping: bool
+    ) -> None:
+        super().__init__(trial, call, delivery, body, overlapping=overlapping)
+        self._ended = threading.Event()
+        self._switches = -1
+        """How often its thread had gone to sleep when it was last looked at."""
+        self._grant = threading.Lock()
+        self._grant.acquire()
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(
+            target=context.run, args=(self._run,), name=f"idemfuzz-delivery-{call}.{delivery}", daemon=True
+        )
+
+    def line(self) -> Line:
+        return queue.SimpleQueue()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wait(self, timeout_seconds: float) -> bool:
+        return self._ended.wait(timeout_seconds)
+
+    def can_stand(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def stand(self, announce: Callable[[], None]) -> None:
+        announce()
+        self._grant.acquire()
+
+    def go(self) -> None:
+        if self._grant.locked():
+            self._grant.release()
+
+    def rests(self) -> bool:
+        try:
+            with open(f"/proc/self/task/{self._thread.native_id}/status") as status:
+                lines = [line for line in status if "ctxt_switches" in line]
+        except OSError:
+            return False
+        switches = sum(int(line.split()[1]) for line in lines)
+        same = switches == self._switches
+        self._switches = switches
+        return same
+
+    def _park(self) -> None:
+        _park.wait()
+
+    def _break_off(self) -> None:
+        if self._thread.ident is not None and self._thread.is_alive():
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(self.thread.ident), ctypes.py_object(Killed)
+                ctypes.c_ulong(self._thread.ident), ctypes.py_object(Killed)
             )
 
     def _run(self) -> None:
@@ -146,22 +303,14 @@ class Execution:
                 result = asyncio.run(result)
             self.result = result
             self._finish(Ending.KILLED if self.dead else Ending.OK)
-        except Killed as killed:
-            _let_go(killed)
-            self._finish(Ending.KILLED)
         except BaseException as error:
-            self.error = error
-            if self.trial.disturbed:
-                _let_go(error)
-            self._finish(Ending.KILLED if self.dead else Ending.FAILED)
+            self._ended_with(error)
         finally:
             here.execution = None
 
     def _finish(self, ending: Ending) -> None:
-        if self.ending is None:
-            self.ending = ending
-            self.trial.ended(self)
-            self.ended.set()
+        super()._finish(ending)
+        self._ended.set()
 
 
 def _let_go(error: BaseException) -> None:
@@ -196,7 +345,9 @@ class Inheritance:
                         pass
 
                 thread.run = run_for_execution  # type: ignore[method-assign]
-                execution.trial.helpers.append(thread)
+                # A connection's own thread, such as aiosqlite's, lives as long as the connection.
+                if not (thread.daemon and is_library_file(sys._getframe(1).f_code.co_filename)):
+                    execution.trial.helpers.append(thread)
             start(thread)
 
         threading.Thread.start = inheriting  # type: ignore[method-assign, assignment]

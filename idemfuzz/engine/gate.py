@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
 from idemfuzz.abc import Errors, Scope
-from idemfuzz.engine.execution import Execution, here
+from idemfuzz.engine.execution import Cover, Execution, here
+from idemfuzz.engine.loop import Conductor
 from idemfuzz.engine.source import innermost_user_line
 from idemfuzz.model import Effect, Event, EventKind, Fact, Fault, FaultKind, Point, Side, Source
 
@@ -16,20 +17,26 @@ _NO_ERRORS = Errors()
 
 
 class TrialGate:
-    """Implements `idemfuzz.abc.Gate` for threads: the Execution is known by the thread that works for it."""
+    """Implements `idemfuzz.abc.Gate`: the Execution is known by the context that the code at hand runs in."""
 
-    def __init__(self) -> None:
+    def __init__(self, conductor: Conductor | None = None) -> None:
+        self._conductor = conductor or Conductor()
         self.opaque: set[str] = set()
         """The labels of Effects inside which others were seen: their own store is not all that they touch."""
 
     def scope(self) -> Scope | None:
-        if here.masked:
-            here.inner = True
+        cover = here.cover
+        if cover is not None:
+            cover.inner = True
             return None
         return here.execution
 
     def source(self) -> Source | None:
         return innermost_user_line(2)
+
+    def wait(self, awaitable: Awaitable[T]) -> T:
+        result: T = self._conductor.wait(awaitable)
+        return result
 
     def perform(
         self,
@@ -41,10 +48,25 @@ class TrialGate:
         call: Fact | None = None,
     ) -> T:
         execution = here.execution
-        if execution is None or here.masked:
+        if execution is None or here.cover is not None:
             return action()
         if effect.source is None:
             effect = replace(effect, source=innermost_user_line(2))
+        execution.enter()
+        try:
+            return self._perform(execution, effect, action, errors, describe, call)
+        finally:
+            execution.leave()
+
+    def _perform(
+        self,
+        execution: Execution,
+        effect: Effect,
+        action: Callable[[], T],
+        errors: Errors,
+        describe: Callable[[T], str] | None,
+        call: Fact | None,
+    ) -> T:
         trial = execution.trial
         point = trial.reach(execution, effect, errors)
         before = trial.fault_at(execution, point, Side.BEFORE)
@@ -69,14 +91,14 @@ class TrialGate:
         self, execution: Execution, effect: Effect, point: Point, action: Callable[[], T], errors: Errors
     ) -> T:
         while True:
-            here.masked, here.inner = True, False
+            cover = here.cover = Cover()
             execution.acting = True
             try:
                 result = action()
                 execution.trial.acted(execution)
                 return result
             except BaseException as error:
-                here.masked = False
+                here.cover = None
                 execution.trial.acted(execution)
                 if (
                     errors.busy is not None
@@ -87,8 +109,9 @@ class TrialGate:
                 execution.trial.errored(execution, effect, point, error)
                 raise
             finally:
-                here.masked = execution.acting = False
-                if here.inner:
+                here.cover = None
+                execution.acting = False
+                if cover.inner:
                     self.opaque.add(effect.label)
 
     def _strike(
@@ -104,11 +127,14 @@ class TrialGate:
         elif fault.kind is FaultKind.LOST:
             error = errors.lost() if errors.lost is not None else None
         else:
-            error = trial.interrupt(fault.kind)
+            error = trial.interrupt(execution, fault.kind)
         if error is None:
             return
         text = f"{type(error).__name__} is raised"
         trial.record(_fault_event(execution, effect, point, fault, text))
+        if fault.kind in (FaultKind.TIMEOUT, FaultKind.SHUTDOWN):
+            execution.cancel(error)
+            return
         raise error
 
 

@@ -8,6 +8,7 @@ that `inspect` shows changes while a search runs; nothing else does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import CO_COROUTINE
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -19,8 +20,14 @@ def _trampoline(*args: Any, **kwargs: Any) -> Any:
     return target(*args, **kwargs)
 
 
+async def _coroutine_trampoline(*args: Any, **kwargs: Any) -> Any:
+    target: Any = "target"
+    return await target(*args, **kwargs)
+
+
 def _coded(target: Callable[..., Any], like: CodeType) -> CodeType:
-    code = _trampoline.__code__
+    # Whoever asks whether it is a coroutine function must get the same answer.
+    code = (_coroutine_trampoline if like.co_flags & CO_COROUTINE else _trampoline).__code__
     constants = tuple(target if constant == "target" else constant for constant in code.co_consts)
     return code.replace(
         co_consts=constants,
@@ -31,7 +38,10 @@ def _coded(target: Callable[..., Any], like: CodeType) -> CodeType:
 
 
 class Interception:
-    """Catches every call of ``function`` between `install` and `remove`; ``body`` is what it really does."""
+    """Catches every call of ``function`` between `install` and `remove`; ``body`` is what it really does.
+
+    The handler of a coroutine function returns something to await.
+    """
 
     def __init__(self, function: Callable[..., Any], handler: Callable[..., Any]) -> None:
         if not isinstance(function, FunctionType):

@@ -7,6 +7,7 @@ import sys
 import sysconfig
 from functools import lru_cache
 from types import FrameType
+from typing import Any
 
 from idemfuzz.model import Source
 
@@ -34,13 +35,21 @@ def is_library_file(filename: str) -> bool:
 
 def innermost_user_line(depth: int = 1) -> Source | None:
     """The innermost frame of the user's own code, or None if only libraries are on the stack."""
-    frame: FrameType | None = sys._getframe(depth)
-    while frame is not None:
-        code = frame.f_code
-        if not is_library_file(code.co_filename):
-            return Source(_relative(code.co_filename), frame.f_lineno, code.co_qualname)
-        frame = frame.f_back
-    return None
+    stack: FrameType | None = sys._getframe(depth)
+    greenlet: Any = sys.modules.get("greenlet")
+    current = greenlet.getcurrent() if greenlet is not None else None
+    while True:
+        frame = stack
+        while frame is not None:
+            code = frame.f_code
+            if not is_library_file(code.co_filename):
+                return Source(_relative(code.co_filename), frame.f_lineno, code.co_qualname)
+            frame = frame.f_back
+        # SQLAlchemy's asyncio extension has a stack of its own; who called it stands on its parent's.
+        if current is None or current.parent is None or hasattr(current, "waiter"):
+            return None
+        current = current.parent
+        stack = current.gr_frame
 
 
 @lru_cache(maxsize=1024)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from idemfuzz.abc import Errors, JobCall, Options, Scheduler, Store
 from idemfuzz.engine.clock import Clock
 from idemfuzz.engine.director import Director
-from idemfuzz.engine.execution import Execution, Killed, here
+from idemfuzz.engine.execution import Cover, Execution, Killed, ThreadExecution, here
 from idemfuzz.engine.schedule import Scripted, schedule_of
 from idemfuzz.model import (
     Effect,
@@ -114,6 +115,7 @@ class Trial:
         self._settled: list[Settled] = []
         self._job_errors: list[BaseException] = []
         self._job: JobCall | None = None
+        self._begin: Callable[..., Execution] = ThreadExecution
         self._call = self._delivery = self._deliveries = self._redeliveries = 0
         self._doubts: list[str] = []
         self._hung = False
@@ -147,9 +149,13 @@ class Trial:
 
     # -- what the scenario does --------------------------------------------------------------------------
 
-    def deliver(self, job: JobCall) -> object:
-        """Deliver one call of a Job as the Plan says; returns or raises what the first success or last failure did."""
+    def deliver(self, job: JobCall, begin: Callable[..., Execution] = ThreadExecution) -> object:
+        """Deliver one call of a Job as the Plan says; returns or raises what the first success or last failure did.
+
+        ``begin`` makes the Executions: what they run on is for the caller to say.
+        """
         self._job = job
+        self._begin = begin
         self._call += 1
         self._delivery = 0
         applies = self.plan.call in (None, self._call)
@@ -241,7 +247,7 @@ class Trial:
         self._deliveries += 1
         execution.start()
         try:
-            if not execution.ended.wait(self.options.timeout):
+            if not execution.wait(self.options.timeout):
                 self.hang(execution)
         except BaseException:
             execution.abandon()
@@ -252,7 +258,7 @@ class Trial:
     def _execution(self, job: JobCall, identity: Identity, *, overlapping: bool) -> Execution:
         self._delivery += 1
         number = self._delivery
-        return Execution(
+        return self._begin(
             self, self._call, number, lambda: job.perform(identity, number), overlapping=overlapping
         )
 
@@ -305,7 +311,7 @@ class Trial:
         occurrence = execution.reached.get(effect.label, 0) + 1
         director = self._director
         if director is not None and execution.overlapping:
-            if threading.current_thread() is execution.thread:
+            if execution.can_stand():
                 director.arrive(execution, effect, occurrence)
                 if execution.dead:
                     raise execution.still_dead()
@@ -332,10 +338,13 @@ class Trial:
             execution.struck = True
         return fault
 
-    def interrupt(self, kind: FaultKind) -> BaseException | None:
+    def interrupt(self, execution: Execution, kind: FaultKind) -> BaseException | None:
         queue = self._job.queue if self._job is not None else None
         if queue is None:
-            return TimeLimitExceeded("the worker's time limit is over") if kind is FaultKind.TIMEOUT else None
+            if kind is not FaultKind.TIMEOUT:
+                return None
+            over = "the worker's time limit is over"
+            return asyncio.CancelledError(over) if execution.can_be_cancelled else TimeLimitExceeded(over)
         make = queue.interruption(kind)
         return None if make is None else make()
 
@@ -349,11 +358,11 @@ class Trial:
     def kill(self, execution: Execution) -> Killed:
         """The process is gone: its connections drop, and from here on it can touch no Store."""
         killed = execution.die()
-        here.masked = True
+        here.cover = Cover()
         try:
             self._sever(execution)
         finally:
-            here.masked = False
+            here.cover = None
         return killed
 
     def _sever(self, execution: Execution) -> None:
@@ -392,7 +401,9 @@ class Trial:
         )
 
     def busy(self, execution: Execution, effect: Effect, point: Point) -> bool:
-        """Whether to try again an Effect that found its store locked by another Execution."""
+        """Whether to try again an Effect that found its store locked by another Execution, or by another strand."""
+        if execution.give_way():
+            return True
         if self._director is None or not execution.overlapping:
             return False
         return self._director.busy(execution, effect)
@@ -408,7 +419,7 @@ class Trial:
         execution.slept_seconds += seconds
         limit = self.options.extra.get("sleep_seconds_max", 3600.0)
         if execution.slept_seconds > limit:
-            error = self.interrupt(FaultKind.TIMEOUT)
+            error = self.interrupt(execution, FaultKind.TIMEOUT)
             execution.slept_seconds = 0.0
             raise (
                 error if error is not None else JobHung(f"slept for more than {limit:.0f} s in one execution")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import FunctionType
 from typing import Any, Self
 
@@ -12,6 +14,8 @@ from idemfuzz.abc import JobCall, Options, Queue, Scheduler, Store, Tap
 from idemfuzz.engine import Interception, Trial, TrialGate
 from idemfuzz.engine.clock import Clock
 from idemfuzz.engine.execution import Inheritance, here
+from idemfuzz.engine.loop import Conductor
+from idemfuzz.engine.tasks import TaskExecution
 from idemfuzz.model import (
     Delta,
     Effect,
@@ -83,19 +87,22 @@ class Bench:
         values: Mapping[str, object] | None = None,
         timeout_seconds: float = 10.0,
     ) -> None:
-        self.gate = TrialGate()
         self._stores = stores
         self._taps = taps
         self._queues = queues
         self._values = values or {}
         self._timeout_seconds = timeout_seconds
         self._clock = Clock(lambda: here.execution, self._pause)
+        self._conductor = Conductor(self._pause, lambda: self._clock.advanced_seconds)
+        self.gate = TrialGate(self._conductor)
         self._trial: Trial | None = None
         self._jobs: list[JobCall] = []
         self._undo = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
+            undo.callback(self._conductor.remove)
+            self._conductor.install()
             for store in self._stores:
                 undo.callback(store.close)
                 store.open(self.gate)
@@ -140,7 +147,11 @@ class Bench:
         scheduler: Scheduler | None = None,
     ) -> Delivered:
         """Deliver one call of ``job`` as ``plan`` says; see `run`."""
-        call = job if isinstance(job, JobCall) else JobCall("job", lambda identity, delivery: job())
+        call = (
+            job
+            if isinstance(job, JobCall)
+            else JobCall("job", lambda identity, delivery: job(), awaited=inspect.iscoroutinefunction(job))
+        )
         return self.run(lambda: self.dispatch(call), plan, attempts=attempts, scheduler=scheduler)
 
     def run(
@@ -172,6 +183,8 @@ class Bench:
         error: BaseException | None = None
         try:
             value = scenario()
+            if inspect.iscoroutine(value):
+                value = self._conductor.run(value)
         except (Exception, SystemExit) as raised:
             error = raised
         finally:
@@ -205,7 +218,10 @@ class Bench:
         if trial is None or here.execution is not None:
             return call.perform(Identity.SAME, 1)
         self._jobs.append(call)
-        return trial.deliver(call)
+        if not call.awaited:
+            return trial.deliver(call)
+        begin = partial(TaskExecution, conductor=self._conductor)
+        return self._conductor.ask(lambda: trial.deliver(call, begin))
 
     def _pause(self, seconds: float, polls: bool) -> None:
         execution = here.execution

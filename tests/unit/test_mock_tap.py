@@ -18,6 +18,7 @@ from idemfuzz.adapters.mock import MockTap
 from idemfuzz.engine import Trial, TrialGate, TrialResult
 from idemfuzz.engine.clock import Clock
 from idemfuzz.model import Access, EventKind, Fault, FaultKind, Plan, Point, Side
+from idemfuzz.testing.bench import run_delivery
 
 Attach = Callable[..., MockTap]
 
@@ -155,11 +156,11 @@ def test_reading_is_told_by_name(name: str, reads: bool, attach: Attach) -> None
 
 
 def test_what_asks_nobody_is_no_effect(attach: Attach) -> None:
-    """Patched sources of ids, loggers, classes, protocol methods, asynchronous mocks, a test's own mocks."""
+    """Patched sources of ids, loggers, classes, protocol methods, a test's own mocks."""
     with mock.patch("uuid.uuid4", return_value=UUID(int=1)) as made, mock.patch("smtplib.SMTP") as server:
         logger, log = mock.create_autospec(logging.Logger, instance=True), mock.MagicMock()
-        box, later, own = mock.MagicMock(), mock.AsyncMock(return_value=3), mock.Mock()
-        attach(ids=made, smtp=server, logger=logger, audit=log, box=box, later=later)
+        box, own = mock.MagicMock(), mock.Mock()
+        attach(ids=made, smtp=server, logger=logger, audit=log, box=box)
 
         def job() -> None:
             made()
@@ -169,12 +170,28 @@ def test_what_asks_nobody_is_no_effect(attach: Attach) -> None:
             with box:
                 pass
             own.send()
-            assert asyncio.run(later()) == 3
 
         assert labels(deliver(job)) == []
         assert groups(deliver(lambda: server("localhost").sendmail("a"))) == ["smtp().sendmail"]
         assert groups(deliver(lambda: log.info("paid"))) == ["audit.info"]
         assert groups(deliver(lambda: box.__setitem__("a", 1))) == ["box[]="]
+
+
+@pytest.mark.parametrize("awaits", [True, False])
+def test_an_asynchronous_mock_is_called_when_it_is_awaited(awaits: bool) -> None:
+    """In a job that is a coroutine, and in one that runs a loop of its own."""
+    gateway = mock.AsyncMock()
+    gateway.charge.return_value = 3
+
+    async def job() -> None:
+        forgotten = gateway.refund("ch_1")
+        assert await gateway.charge(amount=5) == 3
+        forgotten.close()
+
+    values = {"gateway": gateway}
+    result = run_delivery(job if awaits else lambda: asyncio.run(job()), taps=[MockTap()], values=values)
+    assert result.error is None
+    assert [call.group for call in result.calls] == ["gateway.charge"]
 
 
 def test_a_context_manager_is_named_like_its_manager(attach: Attach) -> None:

@@ -165,9 +165,10 @@ def test_another_name_does_not_allow_it(name: str) -> None:
 
 
 def test_other_values_are_not_adopted() -> None:
-    """Also what merely looks alike: an asyncio client, a pipeline, a mock."""
+    """Also what merely looks alike: pipelines, a mock."""
     redis = pytest.importorskip("redis")
     asynchronous = pytest.importorskip("redis.asyncio")
     adapter = RedisAdapter()
-    others = [1, "redis://localhost", object(), MagicMock(), asynchronous.Redis(), redis.Redis().pipeline()]
+    pipelines = [redis.Redis().pipeline(), asynchronous.Redis().pipeline()]
+    others = [1, "redis://localhost", object(), MagicMock(), *pipelines]
     assert [adapter.adopt("x", value, Options()) for value in others] == [None] * len(others)

@@ -1,4 +1,4 @@
-"""Redis, Valkey and fakeredis through redis-py's synchronous clients."""
+"""Redis, Valkey and fakeredis through redis-py's clients, synchronous or not."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["EXCLUDED_KEY_PATTERNS", "RedisAdapter", "RedisStore", "exclude_keys"
 
 
 class RedisAdapter:
-    """Adopts ``redis.Redis``, ``fakeredis.FakeRedis`` and ``rq.Queue`` (its connection) as Stores.
+    """Adopts ``redis.Redis``, ``fakeredis.FakeRedis``, their asyncio twins and ``rq.Queue`` (its connection) as Stores.
 
-    It does not know asyncio clients, cluster clients and bare connection pools.
+    It does not know cluster clients and bare connection pools.
     """
 
     name = "redis"
@@ -27,6 +27,10 @@ class RedisAdapter:
     def strangers(self) -> tuple[str, ...]:
         """The databases that deliveries used though nobody gave them to us (``host:port/db``)."""
         return TAP.strangers()
+
+
+_CLIENTS = {"redis.client.Redis", "redis.asyncio.client.Redis"}
+_PIPELINES = {"redis.client.Pipeline", "redis.asyncio.client.Pipeline"}
 
 
 def _client(value: Any) -> Any:
@@ -42,4 +46,4 @@ def _client(value: Any) -> Any:
 def _is_client(kind: type) -> bool:
     names = {f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__}
     # A pipeline is a client by inheritance, but not a database that somebody hands in.
-    return "redis.client.Redis" in names and "redis.client.Pipeline" not in names
+    return bool(names & _CLIENTS) and not names & _PIPELINES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import re
@@ -15,7 +16,7 @@ from idemfuzz.adapters.redis.footprint import key_name
 from idemfuzz.adapters.redis.images import FakeImage, Image, Kept, ServerImage, fake_server, read, read_kept
 from idemfuzz.adapters.redis.tap import TAP, run_id_of
 from idemfuzz.adapters.redis.values import pattern, text
-from idemfuzz.adapters.redis.wire import Wire, connection_to
+from idemfuzz.adapters.redis.wire import Wire, connection_to, is_async
 from idemfuzz.model import Delta, Fact, FactKind, Footprint
 
 __all__ = ["EXCLUDED_KEY_PATTERNS", "Address", "RedisStore", "exclude_keys"]
@@ -131,6 +132,7 @@ class RedisStore:
         self._identity: Hashable = None
         self._wire: Wire | None = None
         self._image: Image | None = None
+        self._gate: Gate | None = None
         self._excluded = re.compile("")
         self._old: dict[bytes, dict[str, Any]] = {}
         self._marked: dict[bytes, Kept | None] = {}
@@ -178,6 +180,7 @@ class RedisStore:
             ) from error
         self._excluded = _excluded()
         self._old = {}
+        self._gate = gate
         TAP.open(self, gate)
 
     def changes(self) -> Delta:
@@ -270,6 +273,10 @@ class RedisStore:
 
     def close(self) -> None:
         TAP.close(self)
+        if self._gate is not None and is_async(self._pool):
+            # The loop that its connections belong to may be gone before its next user comes.
+            with contextlib.suppress(Exception):
+                self._gate.wait(self._pool.disconnect())
         if self._image is not None:
             self._image.close()
             self._image = None

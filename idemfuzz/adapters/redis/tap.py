@@ -7,10 +7,15 @@ What is an Effect: a command; a transaction's ``execute`` as a whole; each comma
 may be cut in the middle; a call of a registered script, whether the server knows it yet or not.
 Commands that wait for a key (BLPOP, XREAD BLOCK) look, sleep and look again: the engine turns the sleep into
 moving time or into another delivery's steps, so nobody hangs.
+
+The asynchronous classes are patched, too, if they were imported: their methods become coroutines that do what is
+written here, and wait where redis-py returns something to await.
 """
 
 from __future__ import annotations
 
+import inspect
+import sys
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -35,7 +40,7 @@ from idemfuzz.adapters.redis.footprint import (
     keys_of,
     pipeline_footprint,
 )
-from idemfuzz.adapters.redis.wire import Wire
+from idemfuzz.adapters.redis.wire import Wire, is_async
 from idemfuzz.model import Access, Effect, FaultKind
 from idemfuzz.model.footprint import Footprint
 
@@ -49,6 +54,8 @@ _READ_FAULTS = (FaultKind.REFUSED,)
 # While keys are watched, redis-py (5 to 8) makes a WatchError of each lost connection and never sends again.
 _WATCHED_FAULTS = (FaultKind.REFUSED, FaultKind.LOST, FaultKind.FAILOVER)
 _SLEEP_SECONDS_MAX = 60.0
+_TRANSACTION = ("explicit_transaction", "transaction", "is_transaction")
+"""What says of a pipeline that it is a transaction; the last is the asynchronous one's name for it."""
 
 
 class _Route:
@@ -117,8 +124,8 @@ class Tap:
         for pipeline in self._pipelines.pop(scope, ()):
             if pipeline.connection is not None:
                 pipeline.watching = False
-                pipeline.connection.disconnect()
-                pipeline.reset()
+                self._done(pipeline.connection.disconnect())
+                self._done(pipeline.reset())
 
     # -- patching ----------------------------------------------------------------------------------------
 
@@ -126,10 +133,18 @@ class Tap:
         from redis.client import Pipeline, Redis
         from redis.commands.core import Script
 
-        self._replace(Redis, "execute_command", self._command)
-        self._replace(Pipeline, "immediate_execute_command", self._command)
-        self._replace(Pipeline, "execute", self._pipeline)
-        self._replace(Script, "__call__", self._script)
+        kinds: list[tuple[type, type, type]] = [(Redis, Pipeline, Script)]
+        if "redis.asyncio" in sys.modules:
+            from redis.asyncio.client import Pipeline as AsyncPipeline
+            from redis.asyncio.client import Redis as AsyncRedis
+            from redis.commands.core import AsyncScript
+
+            kinds.append((AsyncRedis, AsyncPipeline, AsyncScript))
+        for client, pipeline, script in kinds:
+            self._replace(client, "execute_command", self._command)
+            self._replace(pipeline, "immediate_execute_command", self._command)
+            self._replace(pipeline, "execute", self._pipeline)
+            self._replace(script, "__call__", self._script)
 
     def _replace(self, owner: type, name: str, tapped: Callable[..., Any]) -> None:
         original = getattr(owner, name)
@@ -141,9 +156,26 @@ class Tap:
                 return original(instance, *args, **kwargs)
             return tapped(gate, original, instance, args, kwargs)
 
-        method.__name__ = name
-        method.__wrapped__ = original  # type: ignore[attr-defined]
-        setattr(owner, name, method)
+        async def coroutine_method(instance: Any, *args: Any, **kwargs: Any) -> Any:
+            gate = self._gate
+            if gate is None or gate.scope() is None:
+                return await original(instance, *args, **kwargs)
+
+            def waited_for(*args: Any, **kwargs: Any) -> Any:
+                return gate.wait(original(*args, **kwargs))
+
+            return tapped(gate, waited_for, instance, args, kwargs)
+
+        replacement: Any = coroutine_method if inspect.iscoroutinefunction(original) else method
+        replacement.__name__ = name
+        replacement.__wrapped__ = original
+        setattr(owner, name, replacement)
+
+    def _done(self, result: Any) -> Any:
+        """What a method of redis-py's returned; of an asynchronous one, when it is there."""
+        if inspect.isawaitable(result) and self._gate is not None:
+            return self._gate.wait(result)
+        return result
 
     # -- the effects -------------------------------------------------------------------------------------
 
@@ -168,14 +200,14 @@ class Tap:
         effect = self._effect(
             route, name, detail(name, args), is_read(name, args), footprint, watching=watching, lease=lease
         )
-        errors = _errors(client, route, watching=watching)
+        errors = self._errors(client, route, watching=watching)
         return gate.perform(effect, lambda: original(client, *args, **options), errors=errors, describe=short)
 
     def _pipeline(self, gate: Gate, original: Any, pipeline: Any, args: Any, options: Any) -> Any:
         if not pipeline.command_stack and not pipeline.watching:
             return original(pipeline, *args, **options)
         commands = list(pipeline.command_stack)
-        state = {name: getattr(pipeline, name) for name in ("explicit_transaction", "transaction")}
+        state = {name: getattr(pipeline, name) for name in _TRANSACTION if name in vars(pipeline)}
         scripts = set(pipeline.scripts)
         watching = pipeline.watching
         self._remember(gate, pipeline)
@@ -189,7 +221,7 @@ class Tap:
             return original(pipeline, *args, **options)
 
         route = self._route(pipeline)
-        kind = "MULTI" if state["transaction"] or state["explicit_transaction"] else "PIPELINE"
+        kind = "MULTI" if any(state.values()) else "PIPELINE"
         if kind == "PIPELINE" and len(commands) > 1 and not watching:
             raise_on_error = bool(args[0] if args else options.get("raise_on_error", True))
             return self._piecewise(gate, original, pipeline, commands, raise_on_error)
@@ -209,7 +241,7 @@ class Tap:
             watching=watching,
             lease=min(leases, default=None),
         )
-        errors = _errors(pipeline, route, watching=watching, resend=resend)
+        errors = self._errors(pipeline, route, watching=watching, resend=resend)
         return gate.perform(
             effect, lambda: original(pipeline, *args, **options), errors=errors, describe=short
         )
@@ -244,22 +276,20 @@ class Tap:
                     # redis-py sends a pipeline again as a whole, which is what its last command stands for.
                     faults = tuple(fault for fault in effect.faults if fault is not FaultKind.RESENT)
                     effect = replace(effect, faults=faults)
-                errors = _errors(pipeline, route, resend=(lambda: send(commands)[-1:]) if last else None)
+                errors = self._errors(pipeline, route, resend=(lambda: send(commands)[-1:]) if last else None)
                 got: list[Any] = gate.perform(
                     effect, partial(send, [command]), errors=errors, describe=_first
                 )
                 replies += got
         finally:
-            pipeline.reset()
+            self._done(pipeline.reset())
         if raise_on_error:
             pipeline.raise_first_error(commands, replies)
         return replies
 
     def _script(self, gate: Gate, original: Any, script: Any, args: Any, options: Any) -> Any:
-        from redis.client import Pipeline
-
         client = options.get("client") or (args[2] if len(args) > 2 else None) or script.registered_client
-        if isinstance(client, Pipeline) or not hasattr(client, "connection_pool"):
+        if hasattr(client, "command_stack") or not hasattr(client, "connection_pool"):
             return original(script, *args, **options)
         keys, values = [*args, None, None][:2]
         keys, values = options.get("keys", keys) or [], options.get("args", values) or []
@@ -268,31 +298,33 @@ class Tap:
         # A script that the server does not know is sent: whether it does is of no interest.
         footprint = command_footprint(route.name, ("EVAL", *words[1:]), route.encoding)
         effect = self._effect(route, "EVALSHA", detail("EVALSHA", words), False, footprint)
-        errors = _errors(client, route)
+        errors = self._errors(client, route)
         return gate.perform(effect, lambda: original(script, *args, **options), errors=errors, describe=short)
 
     def _wait(
         self, gate: Gate, client: Any, route: _Route, name: str, args: Any, options: Any, seconds: float
     ) -> Any:
         """A blocking command: look, sleep, and look again, until there is something or the time is over."""
-        from redis.client import Pipeline
 
         def look() -> Any:
             # Within MULTI no command blocks.
-            pipeline = Pipeline(client.connection_pool, client.response_callbacks, True, None)
+            pipeline = client.pipeline(transaction=True)
             pipeline.command_stack.append((args, dict(options)))
-            return pipeline.execute()[0]
+            return self._done(pipeline.execute())[0]
 
         footprint = command_footprint(route.name, args, route.encoding)
         effect = self._effect(route, name, detail(name, args), False, footprint)
-        errors = _errors(client, route)
+        errors = self._errors(client, route)
         deadline = time.monotonic() + seconds if seconds else None
         while True:
             result = gate.perform(effect, look, errors=errors, describe=short)
             left = _SLEEP_SECONDS_MAX if deadline is None else deadline - time.monotonic()
             if result or left <= 0:
                 return result
-            time.sleep(left)
+            if is_async(client.connection_pool):
+                gate.wait(sys.modules["asyncio"].sleep(left))
+            else:
+                time.sleep(left)
 
     def _effect(
         self,
@@ -324,6 +356,33 @@ class Tap:
         scope = gate.scope()
         if scope is not None:
             self._pipelines.setdefault(scope.key, WeakSet()).add(pipeline)
+
+    def _errors(
+        self,
+        client: Any,
+        route: _Route,
+        *,
+        watching: bool = False,
+        resend: Callable[[], Any] | None = None,
+    ) -> Errors:
+        """How a command fails in redis-py's terms; afterwards the client is as redis-py leaves it."""
+        from redis.exceptions import ConnectionError, WatchError
+
+        def fail(message: str) -> BaseException:
+            if hasattr(client, "command_stack"):
+                self._done(client.reset())
+            if watching:
+                return WatchError("A ConnectionError occurred while watching one or more keys")
+            return ConnectionError(message)
+
+        def raise_watch_error() -> Any:
+            raise fail("")
+
+        return Errors(
+            refused=lambda: fail(f"Error 111 connecting to {route.address}. Connection refused."),
+            lost=lambda: fail("Connection closed by server."),
+            resend=raise_watch_error if watching else resend,
+        )
 
     # -- whose command is it -----------------------------------------------------------------------------
 
@@ -367,29 +426,6 @@ def run_id_of(pool: Any) -> str | None:
         if line.startswith(b"run_id:"):
             return line[7:].decode()
     return None
-
-
-def _errors(
-    client: Any, route: _Route, *, watching: bool = False, resend: Callable[[], Any] | None = None
-) -> Errors:
-    """How a command fails in redis-py's terms; afterwards the client is as redis-py leaves it."""
-    from redis.exceptions import ConnectionError, WatchError
-
-    def fail(message: str) -> BaseException:
-        if hasattr(client, "command_stack"):
-            client.reset()
-        if watching:
-            return WatchError("A ConnectionError occurred while watching one or more keys")
-        return ConnectionError(message)
-
-    def raise_watch_error() -> Any:
-        raise fail("")
-
-    return Errors(
-        refused=lambda: fail(f"Error 111 connecting to {route.address}. Connection refused."),
-        lost=lambda: fail("Connection closed by server."),
-        resend=raise_watch_error if watching else resend,
-    )
 
 
 def _first(replies: list[Any]) -> str:

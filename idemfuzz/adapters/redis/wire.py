@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Wire", "connection_to"]
+__all__ = ["Wire", "connection_to", "is_async"]
 
 _BATCH_MAX = 500
 
@@ -18,8 +18,41 @@ def connection_to(pool: Any) -> Any:
         # Maintenance notifications (redis-py 8) need RESP3.
         if not name.startswith("maint_") and name not in ("retry", "retry_on_error", "retry_on_timeout")
     }
+    kind = pool.connection_class
+    if is_async(pool):
+        kind = _synchronous(kind)
+        settings = {name: value for name, value in settings.items() if _is_about_the_server(name)}
     settings.update(decode_responses=False, protocol=2)
-    return pool.connection_class(**settings)
+    return kind(**settings)
+
+
+def is_async(pool: Any) -> bool:
+    """Whether ``pool`` is one of redis.asyncio's."""
+    return any(base.__module__ == "redis.asyncio.connection" for base in type(pool).__mro__)
+
+
+def _synchronous(kind: type) -> Any:
+    """The class of connections that lead to the same place without an event loop."""
+    import redis.connection
+
+    if any(base.__module__.partition(".")[0] == "fakeredis" for base in kind.__mro__):
+        import fakeredis
+
+        return fakeredis.FakeRedisConnection
+    names = (base.__name__ for base in kind.__mro__ if base.__module__ == "redis.asyncio.connection")
+    return getattr(redis.connection, next(names, "Connection"))
+
+
+def _is_about_the_server(name: str) -> bool:
+    return name.startswith(
+        ("host", "port", "path", "db", "user", "pass", "ssl", "socket_", "encoding")
+    ) or name in (
+        "server",
+        "version",
+        "server_type",
+        "lua_modules",
+        "client_class",
+    )
 
 
 class Wire:

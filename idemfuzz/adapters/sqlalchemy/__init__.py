@@ -15,7 +15,10 @@ __all__ = ["SqlAlchemyAdapter"]
 
 
 class SqlAlchemyAdapter:
-    """Adopts Engine, Connection, Session, sessionmaker and scoped_session values; one Store per database."""
+    """Adopts Engine, Connection, Session, sessionmaker and scoped_session values; one Store per database.
+
+    So it does with their twins of SQLAlchemy's asyncio extension.
+    """
 
     name = "sqlalchemy"
 
@@ -37,17 +40,26 @@ class SqlAlchemyAdapter:
 
     def twin(self, value: object) -> object | None:
         """A second worker's Session in place of ``value``; None if ``value`` is no Session."""
-        if not any(cls.__module__.startswith("sqlalchemy.orm") for cls in type(value).__mro__):
+        if not any(
+            cls.__module__.startswith(("sqlalchemy.orm", "sqlalchemy.ext.asyncio"))
+            for cls in type(value).__mro__
+        ):
             return None
         from sqlalchemy.orm import Session
 
-        if not isinstance(value, Session):
+        from idemfuzz.adapters.sqlalchemy.awaited import core_of
+
+        core = core_of(value)
+        if not isinstance(core, Session):
             return None
-        return type(value)(
-            bind=value.bind,
-            expire_on_commit=value.expire_on_commit,
-            autoflush=value.autoflush,
-            binds=_binds(value),
+        own: dict[str, Any] = {} if core is value else {"sync_session_class": type(core)}
+        session: Any = value
+        return type(session)(  # type: ignore[no-any-return]
+            bind=session.bind,
+            expire_on_commit=core.expire_on_commit,
+            autoflush=core.autoflush,
+            binds=_binds(core),
+            **own,
         )
 
     def strangers(self) -> Sequence[str]:
@@ -69,6 +81,9 @@ def _engine_of(name: str, value: Any) -> Any:
     from sqlalchemy.engine import Connection, Engine
     from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
+    from idemfuzz.adapters.sqlalchemy.awaited import core_of
+
+    value = core_of(value)
     if isinstance(value, Engine):
         return value
     if isinstance(value, Connection):
@@ -77,8 +92,10 @@ def _engine_of(name: str, value: Any) -> Any:
         return value.engine
     if isinstance(value, scoped_session):
         value = value.session_factory
-    if isinstance(value, sessionmaker):
-        bind = value.kw.get("bind")
+    if isinstance(value, sessionmaker) or type(value).__module__ == "sqlalchemy.ext.asyncio.session":
+        # An asynchronous maker of sessions, or a scope of such, is no subclass of the synchronous one.
+        value = getattr(value, "session_factory", value)
+        bind = core_of(value.kw.get("bind"))
     elif isinstance(value, Session):
         bind = value.bind
     else:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.engine import Engine
 
+from idemfuzz.abc import Gate
 from idemfuzz.adapters.sqlalchemy.statement import Statement
 
 Rows = Mapping[str, Sequence[Any]]
@@ -110,8 +111,8 @@ class Flavour(Protocol):
         """Do what `restore` has put off, as it costs much and may never be needed."""
         ...
 
-    def open(self) -> None:
-        """Take a connection of our own and remember the baseline."""
+    def open(self, gate: Gate) -> None:
+        """Take a connection of our own, which waits for no event loop, and remember the baseline."""
         ...
 
     def close(self) -> None: ...

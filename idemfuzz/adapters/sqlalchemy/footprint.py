@@ -457,6 +457,11 @@ _QMARK = re.compile(
     rf"(?P<quoted>{_QUOTED})|(?P<percent>(?!))|[:@$](?P<name>[A-Za-z_]\w*)|(?P<place>\?(?!\d))|(?P<bad>\?\d)",
     re.S,
 )
+# asyncpg's, numbered from 1.
+_DOLLAR = re.compile(
+    rf"(?P<quoted>{_QUOTED})|(?P<percent>(?!))|(?P<name>(?!))|\$(?P<number>\d+)",
+    re.S,
+)
 _PLACEHOLDER = re.compile(r"(?<!%)(?:%%)*%(?:\([^)]+\))?[sbt]")
 _REPLACE = re.compile(r"^\s*replace\s+(?:into\s+)?", re.I)
 _COMMENTS = re.compile(r"/\*.*?\*/|--[^\n]*", re.S)
@@ -470,6 +475,10 @@ class _Parsed:
     tree: Any
     parameters: Mapping[str, Hashable]
     replaces: bool
+
+
+def _numbered(sql: str, backend: str) -> bool:
+    return backend == "postgresql" and any(match["number"] for match in _DOLLAR.finditer(sql))
 
 
 @lru_cache(maxsize=_PLANS_MAX)
@@ -491,10 +500,12 @@ def _parse(sql: str, backend: str) -> _Parsed | None:
             return "%"
         unsure |= found.get("bad") is not None
         name = f"idemfuzz_{len(parameters)}"
-        parameters[name] = found["name"] if found["name"] is not None else len(parameters)
+        place = int(found["number"]) - 1 if found.get("number") else len(parameters)
+        parameters[name] = found["name"] if found["name"] is not None else place
         return f":{name}"
 
-    text = (_QMARK if backend == "sqlite" else _PERCENT).sub(replace, sql)
+    marks = _QMARK if backend == "sqlite" else _DOLLAR if _numbered(sql, backend) else _PERCENT
+    text = marks.sub(replace, sql)
     # Places are counted, names are not: a statement with both is nobody's.
     if unsure or len({type(place) for place in parameters.values()}) > 1:
         return None

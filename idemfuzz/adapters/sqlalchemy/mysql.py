@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy.engine import Engine
 
-from idemfuzz.abc import Unusable
+from idemfuzz.abc import Gate, Unusable
 from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Rows, Table, reflect
 from idemfuzz.adapters.sqlalchemy.statement import Statement
 
@@ -49,7 +49,7 @@ class MysqlFlavour:
         self.loose = False
         """Whether next ids need not be put back after each trial: each time is an ALTER TABLE, tens of milliseconds."""
 
-    def open(self) -> None:
+    def open(self, gate: Gate) -> None:
         fairy = self._engine.raw_connection()
         self._own = fairy.driver_connection
         fairy.detach()

@@ -1,4 +1,4 @@
-"""PostgreSQL with psycopg 3 or psycopg2.
+"""PostgreSQL with psycopg 3, psycopg2 or asyncpg.
 
 All rows are read in one query, each as the text of its composite value: exact for every type, cheap to compare, and
 the way back (``$1::table``) needs no knowledge of types either.
@@ -11,20 +11,27 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
+from sqlalchemy import create_engine
 from sqlalchemy.engine import Engine
+from sqlalchemy.pool import NullPool
 
-from idemfuzz.abc import Unusable
+from idemfuzz.abc import Gate, Unusable
+from idemfuzz.adapters.sqlalchemy.awaited import Plain
 from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Rows, Table, reflect
 from idemfuzz.adapters.sqlalchemy.statement import Statement
 
 _DECODED_MAX = 10_000
+_PLACES = ("host", "port", "options", "service", "sslmode", "sslrootcert", "sslcert", "sslkey")
+"""What of an URL says where the database is, whatever the driver."""
 _numbers = itertools.count()
 _DEADLOCK_MILLISECONDS = 100
 _real_sleep = time.sleep
 _LOST = "server closed the connection unexpectedly"
 _HERE = "JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()"
+_WRITTEN = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
 _VIEWS = f"SELECT c.relname::text FROM pg_class c {_HERE} WHERE c.relkind IN ('v', 'm')"
 # An exclusion constraint is a key without columns: which rows exclude one another is for its operators to say.
 _KEYS = f"""
@@ -68,6 +75,8 @@ class PostgresqlFlavour:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._side = engine
+        """Leads to the same database without an event loop."""
         self._own: Any = None
         self._sequences: dict[str, str] = {}
         self._now: dict[str, str] = {}
@@ -83,8 +92,9 @@ class PostgresqlFlavour:
         self.views: frozenset[str] = frozenset()
         self.loose = False
 
-    def open(self) -> None:
-        fairy = self._engine.raw_connection()
+    def open(self, gate: Gate) -> None:
+        self._side = _synchronous(self._engine)
+        fairy = self._side.raw_connection()
         self._own = fairy.driver_connection
         fairy.detach()
         self._own.rollback()
@@ -108,8 +118,8 @@ class PostgresqlFlavour:
         self._combine()
 
     def reflect(self) -> None:
-        with self._engine.connect() as connection:
-            self.tables = reflect(self._engine, connection, computed=self._computed, facts=self._facts())
+        with self._side.connect() as connection:
+            self.tables = reflect(self._side, connection, computed=self._computed, facts=self._facts())
         parts = (
             f"SELECT {_literal(name)}, ctid::text, t::text FROM {_quoted(name)} t" for name in self.tables
         )
@@ -126,6 +136,8 @@ class PostgresqlFlavour:
 
     def close(self) -> None:
         self._own.close()
+        if self._side is not self._engine:
+            self._side.dispose()
 
     def unchanged(self) -> bool:
         return False
@@ -197,8 +209,10 @@ class PostgresqlFlavour:
         status = connection.info.transaction_status if hasattr(connection.info, "transaction_status") else 0
         if int(status) != 2:
             return False
+        if isinstance(connection, Plain):
+            return connection.has_written()
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
+            cursor.execute(_WRITTEN)
             return bool(cursor.fetchone()[0])
 
     def roll_back(self, connection: Any) -> Callable[[], None]:
@@ -228,7 +242,7 @@ class PostgresqlFlavour:
             return
         try:
             self._at_once(connection, f"SET deadlock_timeout = '{_DEADLOCK_MILLISECONDS}ms'")
-        except self._error:
+        except (self._error, self._engine.dialect.loaded_dbapi.Error):
             # Only a superuser may.
             self._may_hurry = False
             connection.rollback()
@@ -236,6 +250,9 @@ class PostgresqlFlavour:
 
     def _at_once(self, connection: Any, sql: str) -> None:
         """A statement of ours on an idle connection of the pool, outside any transaction."""
+        if isinstance(connection, Plain):
+            connection.execute_at_once(sql)
+            return
         before = connection.autocommit
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -278,11 +295,18 @@ class PostgresqlFlavour:
 
     @property
     def _error(self) -> type[Exception]:
-        error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
+        error: type[Exception] = self._side.dialect.loaded_dbapi.Error
         return error
 
     def _operational(self, text: str) -> BaseException:
-        error: BaseException = self._engine.dialect.loaded_dbapi.OperationalError(text)
+        dbapi: Any = self._engine.dialect.loaded_dbapi
+        if self._engine.dialect.driver == "asyncpg":
+            lost = dbapi.asyncpg.exceptions.ConnectionDoesNotExistError(
+                "connection was closed in the middle of operation"
+            )
+            asyncpg: BaseException = dbapi.Error(f"{type(lost)}: {lost}", lost)
+            return asyncpg
+        error: BaseException = dbapi.OperationalError(text)
         return error
 
     def _run(self, sql: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
@@ -354,3 +378,24 @@ def _quoted(name: str) -> str:
 def _literal(name: str) -> str:
     """Only for statements without parameters: a driver with parameters would read a percent sign."""
     return "'" + name.replace("'", "''") + "'"
+
+
+def _synchronous(engine: Engine) -> Engine:
+    """``engine``, or one to the same database whose driver waits for no event loop.
+
+    Raises:
+        Unusable: no such driver is installed.
+    """
+    if not engine.dialect.is_async:
+        return engine
+    for driver in ("psycopg", "psycopg2"):
+        if find_spec(driver) is not None:
+            break
+    else:
+        raise Unusable(
+            f"idemfuzz looks at the database of an engine on {engine.dialect.driver} by a synchronous driver, and none is "
+            "installed: pip install 'idemfuzz[postgresql]'"
+        )
+    kept = {name: value for name, value in engine.url.query.items() if name in _PLACES}
+    url = engine.url.set(drivername=f"postgresql+{driver}", query=kept)
+    return create_engine(url, poolclass=NullPool)

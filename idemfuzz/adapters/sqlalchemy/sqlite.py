@@ -15,10 +15,12 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import create_engine
 from sqlalchemy.engine import Engine
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, QueuePool
 
-from idemfuzz.abc import Unusable
+from idemfuzz.abc import Gate, Unusable
+from idemfuzz.adapters.sqlalchemy.awaited import plain, within
 from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Rows, Table, is_memory, reflect
 from idemfuzz.adapters.sqlalchemy.statement import Statement
 
@@ -35,6 +37,9 @@ class SqliteFlavour:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._gate: Gate
+        self._side: Engine
+        """Leads to the same database, on any thread and without an event loop."""
         self._own: sqlite3.Connection
         self._baseline: sqlite3.Connection
         self._move: _Move | None = None
@@ -43,12 +48,17 @@ class SqliteFlavour:
         self.views: frozenset[str] = frozenset()
         self.loose = False
 
-    def open(self) -> None:
+    def open(self, gate: Gate) -> None:
+        self._gate = gate
         if is_memory(self._engine):
-            self._move = _Move(self._engine)
+            self._move = _Move(self._engine, gate)
             path = self._move.path
         else:
             path = str(self._engine.url.database)
+        self._side = self._engine
+        if self._engine.dialect.is_async:
+            url = self._engine.url.set(drivername="sqlite")
+            self._side = create_engine(url.set(database=path) if self._move else url, poolclass=NullPool)
         self._own = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=2.0, uri=path.startswith("file:")
         )
@@ -59,8 +69,8 @@ class SqliteFlavour:
         self._version = self._data_version()
 
     def reflect(self) -> None:
-        with self._engine.connect() as connection:
-            self.tables = reflect(self._engine, connection, computed=lambda _: (), facts=self._facts())
+        with self._side.connect() as connection:
+            self.tables = reflect(self._side, connection, computed=lambda _: (), facts=self._facts())
 
     def close(self) -> None:
         self._own.close()
@@ -69,7 +79,7 @@ class SqliteFlavour:
             self._move.back()
         else:
             # Connections with our settings must not stay in the pool.
-            self._engine.pool.dispose()
+            within(self._engine, self._gate, self._engine.pool.dispose)
             self._engine.pool = self._engine.pool.recreate()
 
     def read(self) -> Rows:
@@ -212,40 +222,48 @@ class SqliteFlavour:
 class _Move:
     """An in-memory database lives in a private file from here to `back`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, gate: Gate) -> None:
         self._engine = engine
+        self._gate = gate
         self._pool = engine.pool
         shared = "/dev/shm"
         self._folder = tempfile.mkdtemp(
             prefix="idemfuzz-", dir=shared if os.path.isdir(shared) and os.access(shared, os.W_OK) else None
         )
         self.path = os.path.join(self._folder, "memory.sqlite")
-        source = engine.raw_connection()
-        target = sqlite3.connect(self.path)
-        try:
-            source.driver_connection.backup(target)  # type: ignore[union-attr]
-        finally:
-            target.close()
-            source.close()
+        within(engine, gate, self._copy)
         connect = engine.dialect.connect
 
         def connect_to_file(*args: Any, **kwargs: Any) -> Any:
             kwargs.pop("uri", None)
             connection: Any = connect(self.path, *args[1:], **{**kwargs, "check_same_thread": False})
-            connection.execute("PRAGMA synchronous=OFF")
-            connection.execute("PRAGMA journal_mode=MEMORY").fetchone()
+            own = plain(connection, gate)
+            own.execute("PRAGMA synchronous=OFF")
+            own.execute("PRAGMA journal_mode=MEMORY").fetchone()
             return connection
 
         engine.dialect.connect = connect_to_file  # type: ignore[method-assign]
-        engine.pool = QueuePool(
+        pool = AsyncAdaptedQueuePool if engine.dialect.is_async else QueuePool
+        engine.pool = pool(
             self._pool._creator,
             dialect=engine.dialect,
             max_overflow=-1,
             _dispatch=self._pool.dispatch,
         )
 
+    def _copy(self) -> None:
+        source = self._engine.raw_connection()
+        target = sqlite3.connect(self.path, check_same_thread=False)
+        try:
+            copied = source.driver_connection.backup(target)  # type: ignore[union-attr]
+            if copied is not None:
+                self._gate.wait(copied)
+        finally:
+            target.close()
+            source.close()
+
     def back(self) -> None:
-        self._engine.pool.dispose()
+        within(self._engine, self._gate, self._engine.pool.dispose)
         self._engine.pool = self._pool
         vars(self._engine.dialect).pop("connect", None)
         shutil.rmtree(self._folder, ignore_errors=True)

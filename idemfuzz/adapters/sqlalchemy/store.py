@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from sqlalchemy.engine import Engine
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from idemfuzz.abc import Gate, Options, Unusable
+from idemfuzz.adapters.sqlalchemy.awaited import core_of, is_async, plain, within
 from idemfuzz.adapters.sqlalchemy.flavour import Rows, identity_of
 from idemfuzz.adapters.sqlalchemy.mysql import MysqlFlavour
 from idemfuzz.adapters.sqlalchemy.postgresql import PostgresqlFlavour
@@ -41,7 +42,9 @@ class SqlStore:
                 f"{name!r} is a {backend} database; idemfuzz knows {', '.join(sorted(_FLAVOURS))}. "
                 "Leave it out with stores=[...]"
             )
+        is_async(engine)
         self._options = options
+        self._gate: Gate
         self._sessions: list[Any] = []
         self._known: list[tuple[Session, set[int]]] = []
         self._flavour = _FLAVOURS[backend](engine)
@@ -62,15 +65,17 @@ class SqlStore:
         """Whether two overlapping Executions have used one connection."""
         return self._tap.shared
 
-    def hand(self, value: object) -> None:
+    def hand(self, value: Any) -> None:
         """Remember a Session that the scenario and the job may share."""
+        value = core_of(value)
         if hasattr(value, "get_bind") or hasattr(value, "session_factory"):
             self._sessions.append(value)
 
     def open(self, gate: Gate) -> None:
         self._check_given()
+        self._gate = gate
         self._check_sessions()
-        self._flavour.open()
+        self._flavour.open(gate)
         try:
             self._start(gate)
         except BaseException:
@@ -82,6 +87,10 @@ class SqlStore:
         if isinstance(pool, QueuePool):
             # A job that leaks connections must not starve the search.
             self._overflow, pool._max_overflow = pool._max_overflow, -1
+        if self.engine.dialect.is_async and getattr(self.engine.dialect, "server_version_info", None) is None:
+            # What a dialect asks a server when it first connects is no work of the job's.
+            self._within(lambda: self.engine.raw_connection().close())
+            self._within(self.engine.dispose)
         self._known = [(s, {id(o) for o in s.identity_map.values()}) for s in self._plain_sessions()]
         self._remember(self._flavour.read())
         self._tap = DialectTap(self.name, self._identity, self._flavour, gate)
@@ -126,13 +135,13 @@ class SqlStore:
         Raises:
             Unusable: the database does not know the level.
         """
-        with self.engine.connect() as connection:
-            driver = connection.connection.dbapi_connection
-            known = [
-                name
-                for name in self.engine.dialect.get_isolation_level_values(driver)  # type: ignore[arg-type]
-                if name != "AUTOCOMMIT"
-            ]
+
+        def levels() -> list[str]:
+            with self.engine.connect() as connection:
+                driver: Any = connection.connection.dbapi_connection
+                return list(self.engine.dialect.get_isolation_level_values(driver))
+
+        known = [name for name in within(self.engine, self._gate, levels) if name != "AUTOCOMMIT"]
         if level not in known:
             raise Unusable(
                 f"isolation level {level!r} is not known to {self.name!r} ({self.engine.dialect.name}); "
@@ -148,7 +157,7 @@ class SqlStore:
             self._tap.drop(connection)
 
     def settle(self, scope: Hashable, *, failed: bool) -> None:
-        kept = set() if failed else {id(c) for c in self._session_connections()}
+        kept = set() if failed else {id(self._tap.plain(c)) for c in self._session_connections()}
         for number, connection in self._tap.connections_of(scope).items():
             if number not in kept:
                 self._tap.drop(connection)
@@ -161,7 +170,7 @@ class SqlStore:
                 wait()
         if failed:
             for session in self._plain_sessions():
-                session.rollback()
+                self._within(session.rollback)
 
     def close(self) -> None:
         self._release_sessions()
@@ -169,9 +178,9 @@ class SqlStore:
         pool = self.engine.pool
         if self._overflow is not None and isinstance(pool, QueuePool):
             pool._max_overflow = self._overflow
-        if self._tap.level is not None:
-            # No connection must keep the level.
-            self.engine.dispose()
+        if self._tap.level is not None or self.engine.dialect.is_async:
+            # No connection must keep the level, or belong to a loop that may be gone before the next one needs it.
+            self._within(self.engine.dispose)
         self._flavour.close()
 
     # -- parts -------------------------------------------------------------------------------------------
@@ -195,12 +204,12 @@ class SqlStore:
     def _check_sessions(self) -> None:
         for session in self._plain_sessions():
             pending = len(session.new) + len(session.dirty) + len(session.deleted)
-            if pending or any(self._flavour.uncommitted(c) for c in _connections(session)):
+            if pending or any(self._flavour.uncommitted(plain(c, self._gate)) for c in _connections(session)):
                 raise Unusable(
                     f"the session behind {self.name!r} has changes that are not committed when the test begins: a worker "
                     "could not see them. Commit in the fixture"
                 )
-            session.rollback()
+            self._within(session.rollback)
 
     def _plain_sessions(self) -> list[Session]:
         sessions = []
@@ -208,7 +217,7 @@ class SqlStore:
             if hasattr(value, "registry"):
                 if value.registry.has():
                     sessions.append(value())
-            elif isinstance(value, Session):
+            elif isinstance(value, Session) and value not in sessions:
                 sessions.append(value)
         return sessions
 
@@ -219,13 +228,16 @@ class SqlStore:
         """End what the scenario's own sessions hold, keep the objects that fixtures made, forget the trial's."""
         known = {id(s): objects for s, objects in self._known}
         for session in self._plain_sessions():
-            session.rollback()
+            self._within(session.rollback)
             before = known.get(id(session))
             if before is not None:
                 for instance in list(session.identity_map.values()):
                     if id(instance) not in before:
                         session.expunge(instance)
             session.expire_all()
+
+    def _within(self, action: Callable[[], Any]) -> None:
+        within(self.engine, self._gate, action)
 
     def _remember(self, rows: Rows) -> None:
         self._baseline = {table: list(found) for table, found in rows.items()}
@@ -245,14 +257,14 @@ class SqlStore:
 
 
 def _connections(session: Session) -> list[Any]:
-    """The driver connections of a Session's running transaction."""
+    """The connections of a Session's running transaction, as its dialect knows them."""
     transaction = session.get_transaction()
     if transaction is None:
         return []
     found = []
     for key, value in getattr(transaction, "_connections", {}).items():
         if hasattr(key, "dialect") and hasattr(value[0], "connection"):
-            driver = getattr(value[0].connection, "driver_connection", None)
+            driver = getattr(value[0].connection, "dbapi_connection", None)
             if driver is not None and driver not in found:
                 found.append(driver)
     return found

@@ -14,6 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from idemfuzz.abc import Errors, Gate
+from idemfuzz.adapters.sqlalchemy.awaited import closing, forget, is_async, plain
 from idemfuzz.adapters.sqlalchemy.footprint import Books, Footprints, Isolation, isolation_of
 from idemfuzz.adapters.sqlalchemy.reconnection import Reconnections, disconnected, reveals
 from idemfuzz.adapters.sqlalchemy.statement import Statement, shown, understand
@@ -95,12 +96,15 @@ class DialectTap:
         tapped.do_rollback = self._rollback(dialect.do_rollback)
         tapped.set_isolation_level = self._set_level(dialect.set_isolation_level)
         tapped.reset_isolation_level = self._reset_level(dialect.reset_isolation_level)
-        if self._flavour.renews:
+        if is_async(engine):
+            for method in ("do_close", "do_terminate"):
+                setattr(tapped, method, closing(getattr(dialect, method), self._gate))
+        elif self._flavour.renews:
             self._reconnections.wrap(dialect)
 
     def detach(self) -> None:
         for dialect in self._dialects:
-            for method in _METHODS:
+            for method in (*_METHODS, "do_close", "do_terminate"):
                 vars(dialect).pop(method, None)
             if self._flavour.renews:
                 self._reconnections.unwrap(dialect)
@@ -108,6 +112,7 @@ class DialectTap:
         self._books.clear()
         self._levels.clear()
         self._reconnections.clear()
+        forget()
         event.remove(self._engine, "checkout", self._taken)
         event.remove(self._engine, "checkin", self._returned)
         _taps.pop(self._identity, None)
@@ -189,7 +194,7 @@ class DialectTap:
             action()
             return
         statement = understand(sql)
-        connection = cursor.connection
+        connection = self.plain(getattr(cursor, "_adapt_connection", None) or cursor.connection)
         self._use(connection, scope)
         autocommit = self._flavour.autocommits(connection, statement)
         access = Access.READ if not statement.writes else Access.DURABLE if autocommit else Access.PENDING
@@ -222,7 +227,7 @@ class DialectTap:
             if scope is None:
                 original(proxied)
                 return
-            connection = _driver_connection(proxied)
+            connection = self._connection_of(proxied)
             self._use(connection, scope)
             wrote = id(connection) in self._dirty
             books = self._books_of(connection)
@@ -246,7 +251,7 @@ class DialectTap:
     def _rollback(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
         def do_rollback(proxied: Any) -> None:
             scope = self._gate.scope()
-            connection = _driver_connection(proxied)
+            connection = self._connection_of(proxied)
             books = self._books_of(connection)
             if scope is None or scope.dead or not (id(connection) in self._dirty or books.holds):
                 original(proxied)
@@ -323,14 +328,15 @@ class DialectTap:
     def _set_level(self, original: Callable[..., None]) -> Callable[..., None]:
         def set_isolation_level(connection: Any, level: str) -> None:
             original(connection, level)
-            self._levels[id(connection)] = (connection, level)
+            known = self.plain(connection)
+            self._levels[id(known)] = (known, level)
 
         return set_isolation_level
 
     def _reset_level(self, original: Callable[..., None]) -> Callable[..., None]:
         def reset_isolation_level(connection: Any) -> None:
             original(connection)
-            self._levels.pop(id(connection), None)
+            self._levels.pop(id(self.plain(connection)), None)
 
         return reset_isolation_level
 
@@ -360,24 +366,37 @@ class DialectTap:
             self.shared = True
         self._owner[key] = scope.key
         self._used.setdefault(scope.key, {})[key] = connection
-        if scope.overlapping and key not in self._hasty:
+        if scope.crowded and key not in self._hasty:
             self._hasty.add(key)
             self._flavour.be_hasty(connection)
-        elif not scope.overlapping and key in self._hasty:
+        elif not scope.crowded and key in self._hasty:
             self._hasty.discard(key)
             self._flavour.be_patient(connection)
 
-    def _taken(self, connection: Any, record: Any, proxy: Any) -> None:
+    def plain(self, connection: Any) -> Any:
+        """What a connection is known by, whether it comes from a cursor, a dialect or a pool."""
+        return plain(connection, self._gate)
+
+    def _connection_of(self, proxied: Any) -> Any:
+        """Commits come with the pool's proxy, statements with the connection: the latter is what we know."""
+        return self.plain(getattr(proxied, "dbapi_connection", proxied))
+
+    def _taken(self, taken: Any, record: Any, proxy: Any) -> None:
+        connection = self.plain(taken)
         self._proxies[id(connection)] = weakref.ref(proxy)
         if self._flavour.stale:
             self._flavour.freshen()
         self.meet(connection)
         if self.level is not None and self._levels.get(id(connection), (None, None))[1] != self.level:
-            self._engine.dialect.set_isolation_level(connection, self.level)  # type: ignore[arg-type]
+            self._engine.dialect.set_isolation_level(taken, self.level)  # type: ignore[arg-type]
         self._flavour.welcome(connection)
 
-    def _returned(self, connection: Any, record: Any) -> None:
+    def _returned(self, returned: Any, record: Any) -> None:
         """Back in the pool: the next one to use it does not share it."""
+        if returned is None:
+            # It was invalidated meanwhile.
+            return
+        connection = self.plain(returned)
         owner = self._owner.pop(id(connection), None)
         self._used.get(owner, {}).pop(id(connection), None)
         if owner is not None and id(connection) in self._session_state:
@@ -423,13 +442,6 @@ class DialectTap:
         return label
 
 
-def _driver_connection(proxied: Any) -> Any:
-    """Commits come with the pool's proxy, statements with the driver's connection: the latter is what we know."""
-    driver = getattr(proxied, "driver_connection", None)
-    # A connection that was detached from the pool has only this name for it left.
-    return driver if driver is not None else getattr(proxied, "dbapi_connection", proxied)
-
-
 def _rows(cursor: Any, statement: Statement) -> str:
     count = getattr(cursor, "rowcount", -1)
     if not isinstance(count, int) or count < 0 or statement.verb in ("savepoint", "release"):
@@ -446,7 +458,7 @@ def _engine_connected(connection: Any) -> None:
     if tap is not None:
         tap.wrap(engine)
         level = connection.get_execution_options().get("isolation_level")
-        tap.meet(connection.connection.driver_connection, level)
+        tap.meet(tap.plain(connection.connection.dbapi_connection), level)
         return
     if any(known._gate.scope() is not None for known in _taps.values()):
         shown_url = engine.url.render_as_string(hide_password=True)
