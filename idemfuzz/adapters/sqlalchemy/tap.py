@@ -32,6 +32,7 @@ _METHODS = (
     "set_isolation_level",
     "reset_isolation_level",
 )
+_WELCOMED = "idemfuzz"
 _EXECUTING, _COMMITTING = "executing a statement", "committing"
 _EFFECTS_MAX = 4096
 _taps: dict[Hashable, DialectTap] = {}
@@ -67,6 +68,8 @@ class DialectTap:
         self._hasty: set[int] = set()
         self._labels: dict[str, str] = {}
         self._effects: dict[Hashable, Effect] = {}
+        self._here = object()
+        """The mark of connections that were made welcome in this search."""
         self._failures: dict[tuple[int, str], Errors] = {}
         """How a connection that is out of its pool fails."""
         self._books: dict[int, Books] = {}
@@ -406,7 +409,10 @@ class DialectTap:
         self.meet(connection)
         if self.level is not None and self._levels.get(id(connection), (None, None))[1] != self.level:
             self._engine.dialect.set_isolation_level(connection, self.level)  # type: ignore[arg-type]
-        self._flavour.welcome(connection)
+        if record.info.get(_WELCOMED) is not self._here:
+            # SQLAlchemy clears the record's notes when it connects anew.
+            self._flavour.welcome(connection)
+            record.info[_WELCOMED] = self._here
 
     def _returned(self, connection: Any, record: Any) -> None:
         """Back in the pool: the next one to use it does not share it."""
