@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 _BUILT_IN = {
@@ -22,7 +24,13 @@ ENTRY_POINTS = "idemfuzz.adapters"
 def load_adapters() -> list[Any]:
     """New instances of all adapters, built in and installed; none of them imports its vendor before it must."""
     adapters = [getattr(import_module(module), name)() for module, name in _BUILT_IN.values()]
-    return adapters + [point.load()() for point in entry_points(group=ENTRY_POINTS)]
+    return adapters + [point.load()() for point in _installed(tuple(sys.path))]
+
+
+@lru_cache(maxsize=4)
+def _installed(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Reading the metadata of everything that is installed takes longer than a small search."""
+    return tuple(entry_points(group=ENTRY_POINTS))
 
 
 def built_in_names() -> tuple[str, ...]:

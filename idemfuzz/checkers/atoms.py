@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, StrEnum
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -51,6 +52,7 @@ _PIECE = re.compile(
 )
 _PLACE = re.compile(r"/\d+\Z")
 _HEX = re.compile(r"(?=.*\d)(?=.*[a-fA-F])[0-9a-fA-F]{12,}\Z")
+_REMEMBERED_LENGTH_MAX = 200
 _TIME_EPOCH = (1_000_000_000.0, 5_000_000_000.0)
 
 
@@ -90,8 +92,24 @@ def atoms_of(value: Any, path: str = "") -> Iterator[Atom]:
         yield Atom(path, AtomKind.WORD, repr(value))
 
 
-def leaves_of(atoms: Iterable[Atom]) -> list[tuple[str, list[Atom]]]:
+Leaves = Sequence[tuple[str, Sequence[Atom]]]
+"""Path of a text or a number -> its atoms."""
+
+
+def leaves_of(value: Any) -> Leaves:
     """The atoms of each text or number inside a value together, with the path of it."""
+    if type(value) in (str, int) and len(str(value)) <= _REMEMBERED_LENGTH_MAX:
+        return _leaves_of_plain(value)
+    return _leaves(atoms_of(value))
+
+
+@lru_cache(maxsize=8192, typed=True)
+def _leaves_of_plain(value: str | int) -> Leaves:
+    """The same few hundred values come back in every trial."""
+    return tuple(_leaves(atoms_of(value)))
+
+
+def _leaves(atoms: Iterator[Atom]) -> Leaves:
     return [(leaf, list(group)) for leaf, group in groupby(atoms, lambda atom: _PLACE.sub("", atom.path))]
 
 

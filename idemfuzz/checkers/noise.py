@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from idemfuzz.checkers.atoms import Atom, AtomKind, atoms_of, leaves_of
+from idemfuzz.checkers.atoms import Atom, AtomKind, leaves_of
 from idemfuzz.model import Fact
 
 _SLACK_SECONDS = 3.0
@@ -65,6 +65,8 @@ class Noise:
         """Whose generated row ids stand at a place (inside JSON or a text), where that could be told."""
         self.ragged: dict[Place, tuple[str, str]] = {}
         """Texts that fall into other pieces each time: what stays at the start and at the end."""
+        self.lessons = 0
+        """How often it has learned: what was reduced by it before is out of date after."""
 
     def copy(self) -> Noise:
         twin = Noise()
@@ -81,6 +83,7 @@ class Noise:
         pairs = _aligned(list(first), list(second))
         if pairs is None:
             return False
+        self.lessons += 1
         ids_first = _new_ids(fact for fact, _ in pairs)
         ids_second = _new_ids(fact for _, fact in pairs)
         for one, other in pairs:
@@ -105,7 +108,7 @@ class Noise:
     ) -> None:
         if name in one.generated:
             return
-        left, right = leaves_of(atoms_of(one.fields[name])), leaves_of(atoms_of(other.fields[name]))
+        left, right = leaves_of(one.fields[name]), leaves_of(other.fields[name])
         place = (one.store, one.group, name)
         if [leaf for leaf, _ in left] != [leaf for leaf, _ in right]:
             # However its parts look, how many there are counts, unless that differs, too.
@@ -135,7 +138,7 @@ class Noise:
                 self.origins[(*place, a.path)] = tables[0]
             self._mark((*place, a.path), _trait(a, b, key=name in one.identity, named=named))
 
-    def _learn_ragged(self, place: Place, ones: list[Atom], others: list[Atom], *, key: bool) -> None:
+    def _learn_ragged(self, place: Place, ones: Sequence[Atom], others: Sequence[Atom], *, key: bool) -> None:
         a, b = ("".join(atom.value for atom in atoms) for atoms in (ones, others))
         head, tail = _start(a, b), _start(a[::-1], b[::-1])[::-1]
         known = self.ragged.get(place, (head, tail))

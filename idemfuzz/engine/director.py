@@ -79,8 +79,7 @@ class Director:
         try:
             for execution in self._executions:
                 execution.start()
-                self._await(execution)  # It stands at its start,
-                self._go(execution)  # and then before its first Effect.
+                self._await(execution)
             while not all(e.standing is Standing.ENDED for e in self._executions):
                 ready = {e.delivery: e for e in self._executions if e.standing is Standing.READY}
                 if not ready:

@@ -297,7 +297,6 @@ class ThreadExecution(Execution):
     def _run(self) -> None:
         here.execution = self
         try:
-            self.trial.started(self)
             result = self._body()
             if inspect.iscoroutine(result):
                 result = asyncio.run(result)

@@ -43,13 +43,18 @@ def innermost_user_line(depth: int = 1) -> Source | None:
         while frame is not None:
             code = frame.f_code
             if not is_library_file(code.co_filename):
-                return Source(_relative(code.co_filename), frame.f_lineno, code.co_qualname)
+                return _line(code.co_filename, frame.f_lineno, code.co_qualname)
             frame = frame.f_back
         # SQLAlchemy's asyncio extension has a stack of its own; who called it stands on its parent's.
         if current is None or current.parent is None or hasattr(current, "waiter"):
             return None
         current = current.parent
         stack = current.gr_frame
+
+
+@lru_cache(maxsize=4096)
+def _line(filename: str, line: int, function: str) -> Source:
+    return Source(_relative(filename), line, function)
 
 
 @lru_cache(maxsize=1024)

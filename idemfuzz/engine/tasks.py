@@ -231,7 +231,6 @@ class TaskExecution(Execution):
 
     async def _run(self) -> None:
         try:
-            self.trial.started(self)
             result = self._body()
             self.result = await result if inspect.isawaitable(result) else result
             await self._children_end()

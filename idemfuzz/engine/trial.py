@@ -289,10 +289,6 @@ class Trial:
 
     # -- what the gate asks and tells --------------------------------------------------------------------
 
-    def started(self, execution: Execution) -> None:
-        if self._director is not None:
-            self._director.arrive(execution)
-
     def footprint(self, effect: Effect) -> Footprint | None:
         """What an Effect touches; an outside call touches its own store, unless others were seen inside it."""
         if effect.footprint is not None:

@@ -22,6 +22,8 @@ __all__ = ["FakeImage", "Image", "Kept", "ServerImage", "fake_server", "read", "
 _SCRATCH_KEY = b"idemfuzz:scratch"
 _RENEWAL_SECONDS = 1.0
 _TTL_SLACK_MS = 250
+_REMEMBERED_MAX = 4096
+_REMEMBERED_LENGTH_MAX = 4096
 # Unlike time.monotonic, nobody moves this clock.
 _elapsed = time.perf_counter
 
@@ -104,6 +106,7 @@ class ServerImage:
         self._tracking: _Tracking | None = _Tracking.start(pool)
         self._written: set[bytes] = set()
         self._seen: dict[bytes, Kept | None] = {}
+        self._kinds: dict[bytes, bytes] = {}
         self._all_doubtful = False
         self._renewed = _elapsed()
         self.baseline: dict[bytes, Kept] = {
@@ -121,7 +124,8 @@ class ServerImage:
         return {key: now for key, now in self._seen.items() if _differs(self.baseline.get(key), now)}
 
     def restore(self) -> None:
-        new = self._listen()
+        # What is not reported yet, the next look will find.
+        new = self._listen() if self._tracking is None or self._tracking.pending() else set()
         unseen = self._candidates() - self._seen.keys()
         self._seen |= self._look(unseen | new | self._streams)
         commands = [*self._inverse()]
@@ -134,14 +138,11 @@ class ServerImage:
                 if isinstance(reply, Exception):
                     message = f"cannot restore the key {command[1]!r} by {command[0]}: {reply}"
                     raise RuntimeError(message) from reply
-        restored = self._seen.keys() | self._expiring.keys()
+        # Our own writes are reported, too, and so looked at once more in the next trial, which costs less than to
+        # wait for the report here.
         self._seen = {}
         self._written = set()
         self._all_doubtful = False
-        if commands:
-            # Our own writes are reported, too; what others wrote meanwhile stays doubtful.
-            self._listen()
-            self._written -= restored
 
     def advance(self, seconds: float) -> None:
         self._listen()
@@ -199,15 +200,27 @@ class ServerImage:
                 yield ("PERSIST", key)
 
     def _look(self, keys: Iterable[bytes]) -> dict[bytes, Kept | None]:
-        wanted = list(keys)
-        replies = self._wire.ask([(verb, key) for key in wanted for verb in ("TYPE", "PTTL", "DUMP")])
-        found: dict[bytes, Kept | None] = {}
-        for index, key in enumerate(wanted):
-            kind, ttl, dump = replies[3 * index : 3 * index + 3]
+        wanted = [key for key in keys if key != _SCRATCH_KEY]
+        replies = self._wire.ask([(verb, key) for key in wanted for verb in ("PTTL", "DUMP")])
+        ttls = dict(zip(wanted, replies[::2], strict=True))
+        dumps = dict(zip(wanted, replies[1::2], strict=True))
+        for key, dump in dumps.items():
             if isinstance(dump, Exception):
                 raise RuntimeError(f"cannot read the key {key!r}: {dump}") from dump
-            found[key] = None if dump is None else Kept(kind, dump, ttl)
-        found.pop(_SCRATCH_KEY, None)
+        # Equal DUMPs are of one type.
+        unknown = [key for key, dump in dumps.items() if dump is not None and dump not in self._kinds]
+        kinds = dict(zip(unknown, self._wire.ask([("TYPE", key) for key in unknown]), strict=True))
+        found: dict[bytes, Kept | None] = {}
+        for key, dump in dumps.items():
+            if dump is None:
+                found[key] = None
+                continue
+            kind = kinds[key] if key in kinds else self._kinds[dump]
+            found[key] = Kept(kind, dump, ttls[key])
+            if len(dump) <= _REMEMBERED_LENGTH_MAX:
+                self._kinds[dump] = kind
+        if len(self._kinds) > _REMEMBERED_MAX:
+            self._kinds.clear()
         return found
 
     def _scan(self) -> set[bytes]:
@@ -269,6 +282,15 @@ class _Tracking:
             except (RedisError, OSError):
                 connection.disconnect()
             return None
+
+    def pending(self) -> bool:
+        """Whether there is a report that has arrived and was not taken in."""
+        from redis.exceptions import RedisError
+
+        try:
+            return bool(self._wire.connection.can_read(timeout=0))
+        except (RedisError, OSError):
+            return True
 
     def close(self) -> None:
         self._wire.close()

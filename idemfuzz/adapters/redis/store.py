@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import functools
 import os
 import re
 import sys
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,7 @@ EXCLUDED_KEY_PATTERNS: tuple[str, ...] = (
 RQ's keys are added when a store is opened, under whichever prefix RQ uses.
 """
 
+_FACTS_MAX = 4096
 _extra_patterns: dict[str, None] = {}
 
 
@@ -58,6 +60,10 @@ def _excluded() -> re.Pattern[str]:
         if isinstance(prefix, str):
             patterns.add(prefix + "*")
     return re.compile("|".join(fnmatch.translate(one) for one in sorted(patterns)))
+
+
+def _identity(key: bytes, state: Kept) -> tuple[bytes, bytes, bool]:
+    return key, state.dump, state.expires
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,7 @@ class RedisStore:
         self._image: Image | None = None
         self._gate: Gate | None = None
         self._excluded = re.compile("")
-        self._old: dict[bytes, dict[str, Any]] = {}
+        self._facts: dict[tuple[bytes, bytes, bool], Fact] = {}
         self._marked: dict[bytes, Kept | None] = {}
         self._passed_seconds = 0.0
         self._touched: set[str | None] = set()
@@ -179,7 +185,7 @@ class RedisStore:
                 "Start the server, or run 'idemfuzz doctor' to see what this machine has."
             ) from error
         self._excluded = _excluded()
-        self._old = {}
+        self._facts.clear()
         self._gate = gate
         TAP.open(self, gate)
 
@@ -193,15 +199,13 @@ class RedisStore:
         if not differing:
             return Delta()
         now = {key: state for key, state in differing.items() if state is not None}
-        contents = read(wire, now) if now else {}
         base = {key: image.baseline[key] for key in differing if key in image.baseline}
-        missing = {key: state for key, state in base.items() if key not in self._old}
-        if missing:
-            self._old |= read_kept(wire, missing)
+        self._learn(now, functools.partial(read, wire))
+        self._learn(base, functools.partial(read_kept, wire))
         added, removed = [], []
         for key in sorted(differing):
-            fact = self._fact(key, now[key], contents[key]) if key in now else None
-            old = self._fact(key, base[key], self._old[key]) if key in base else None
+            fact = self._facts[_identity(key, now[key])] if key in now else None
+            old = self._facts[_identity(key, base[key])] if key in base else None
             # Serialised differently, but the same: a set in another order.
             if fact is not None and old is not None and fact.fields == old.fields:
                 continue
@@ -211,8 +215,20 @@ class RedisStore:
                 removed.append(old)
         return Delta(tuple(added), tuple(removed))
 
+    def _learn(
+        self, states: dict[bytes, Kept], ask: Callable[[dict[bytes, Kept]], dict[bytes, dict[str, Any]]]
+    ) -> None:
+        """See to it that the Facts of these keys are known: a serialised value need be read once only."""
+        unknown = {key: state for key, state in states.items() if _identity(key, state) not in self._facts}
+        if not unknown:
+            return
+        for key, fields in ask(unknown).items():
+            self._facts[_identity(key, unknown[key])] = self._fact(key, unknown[key], fields)
+
     def restore(self) -> None:
         self._opened()[1].restore()
+        if len(self._facts) > _FACTS_MAX:
+            self._facts.clear()
         self._passed_seconds = 0.0
         self._touched.clear()
 

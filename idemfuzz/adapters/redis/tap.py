@@ -41,7 +41,7 @@ from idemfuzz.adapters.redis.footprint import (
     pipeline_footprint,
 )
 from idemfuzz.adapters.redis.wire import Wire, is_async
-from idemfuzz.model import Access, Effect, FaultKind
+from idemfuzz.model import Access, Effect, FaultKind, Source
 from idemfuzz.model.footprint import Footprint
 
 if TYPE_CHECKING:
@@ -56,12 +56,32 @@ _WATCHED_FAULTS = (FaultKind.REFUSED, FaultKind.LOST, FaultKind.FAILOVER)
 _SLEEP_SECONDS_MAX = 60.0
 _TRANSACTION = ("explicit_transaction", "transaction", "is_transaction")
 """What says of a pipeline that it is a transaction; the last is the asynchronous one's name for it."""
+_PLAIN = frozenset({str, bytes, int, float, bool})
+_REMEMBERED_MAX = 4096
+_REMEMBERED_LENGTH_MAX = 200
+
+
+class _Command:
+    """What one command is, told from its words; the same ones come back in every trial."""
+
+    __slots__ = ("detail", "effects", "footprint", "lease", "name", "reads", "seconds", "silent")
+
+    def __init__(self, store: str, encoding: str, args: Sequence[Any]) -> None:
+        self.name = name_of(args)
+        self.silent = self.name in SILENT
+        self.seconds = block_seconds(self.name, args)
+        self.reads = is_read(self.name, args)
+        self.footprint = command_footprint(store, args, encoding)
+        self.lease = lease_seconds(self.name, args)
+        self.detail = detail(self.name, args)
+        self.effects: dict[tuple[Source | None, bool], Effect] = {}
+        """The Effects that were made of it, by the line that sent it and whether keys were watched."""
 
 
 class _Route:
     """Where the commands of one connection pool go; ``store`` is None if nobody gave us that database."""
 
-    __slots__ = ("address", "encoding", "name", "prefix", "store")
+    __slots__ = ("_commands", "address", "encoding", "errors", "name", "prefix", "store")
 
     def __init__(self, address: Address, store: RedisStore | None, encoding: str) -> None:
         self.address = address
@@ -69,6 +89,32 @@ class _Route:
         self.store = store
         self.name = store.name if store is not None else f"redis:{address}"
         self.prefix = store.name if store is not None else "redis"
+        self.errors = Errors(refused=self._refused, lost=_lost)
+        """How a command of a plain client fails."""
+        self._commands: dict[Hashable, _Command] = {}
+
+    def command(self, args: Sequence[Any]) -> _Command:
+        if any(type(word) not in _PLAIN or len(str(word)) > _REMEMBERED_LENGTH_MAX for word in args):
+            return _Command(self.name, self.encoding, args)
+        # 1 and True are one key, but not one command.
+        key = (*args, *map(type, args))
+        command = self._commands.get(key)
+        if command is None:
+            if len(self._commands) >= _REMEMBERED_MAX:
+                self._commands.clear()
+            command = self._commands[key] = _Command(self.name, self.encoding, args)
+        return command
+
+    def _refused(self) -> BaseException:
+        from redis.exceptions import ConnectionError
+
+        return ConnectionError(f"Error 111 connecting to {self.address}. Connection refused.")
+
+
+def _lost() -> BaseException:
+    from redis.exceptions import ConnectionError
+
+    return ConnectionError("Connection closed by server.")
 
 
 class Tap:
@@ -180,27 +226,41 @@ class Tap:
     # -- the effects -------------------------------------------------------------------------------------
 
     def _command(self, gate: Gate, original: Any, client: Any, args: Any, options: Any) -> Any:
-        if not args or (name := name_of(args)) in SILENT:
+        if not args:
             return original(client, *args, **options)
         route = self._route(client)
+        command = route.command(args)
+        name = command.name
+        if command.silent:
+            return original(client, *args, **options)
         if name in ("SWAPDB", "FLUSHALL"):
             for store in self._stores:
                 store.doubt()
         watching = getattr(client, "watching", False)
         if watching or name == "WATCH":
             self._remember(gate, client)
-        elif (seconds := block_seconds(name, args)) is not None:
-            return self._wait(gate, client, route, name, args, options, seconds)
-        footprint = command_footprint(route.name, args, route.encoding)
+        elif command.seconds is not None:
+            return self._wait(gate, client, route, name, args, options, command.seconds)
         if name == "WATCH":
             known = self._watched.setdefault(client, set()) if watching else set()
             known.update(key_name(key, route.encoding) for key in keys_of(name, args) or ())
             self._watched[client] = known
-        lease = lease_seconds(name, args)
-        effect = self._effect(
-            route, name, detail(name, args), is_read(name, args), footprint, watching=watching, lease=lease
-        )
-        errors = self._errors(client, route, watching=watching)
+        self._note(route, command.reads, command.footprint)
+        source = gate.source()
+        effect = command.effects.get((source, watching))
+        if effect is None:
+            effect = command.effects[source, watching] = _effect(
+                route,
+                name,
+                command.detail,
+                command.reads,
+                command.footprint,
+                watching=watching,
+                lease=command.lease,
+                source=source,
+            )
+        plain = not watching and not hasattr(client, "command_stack")
+        errors = route.errors if plain else self._errors(client, route, watching=watching)
         return gate.perform(effect, lambda: original(client, *args, **options), errors=errors, describe=short)
 
     def _pipeline(self, gate: Gate, original: Any, pipeline: Any, args: Any, options: Any) -> Any:
@@ -337,20 +397,15 @@ class Tap:
         watching: bool = False,
         lease: float | None = None,
     ) -> Effect:
+        self._note(route, read, footprint)
+        return _effect(route, name, text, read, footprint, watching=watching, lease=lease)
+
+    def _note(self, route: _Route, read: bool, footprint: Footprint | None) -> None:
+        """A command is about to be sent."""
         if route.store is None:
             self._strangers[str(route.address)] = None
         elif not read:
             route.store.touch(footprint)
-        faults = _READ_FAULTS if read else _WATCHED_FAULTS if watching else _WRITE_FAULTS
-        return Effect(
-            label=f"{route.prefix}.{name}",
-            store=route.name,
-            access=Access.READ if read else Access.DURABLE,
-            detail=text,
-            faults=faults,
-            footprint=footprint,
-            lease_seconds=lease,
-        )
 
     def _remember(self, gate: Gate, pipeline: Any) -> None:
         scope = gate.scope()
@@ -426,6 +481,30 @@ def run_id_of(pool: Any) -> str | None:
         if line.startswith(b"run_id:"):
             return line[7:].decode()
     return None
+
+
+def _effect(
+    route: _Route,
+    name: str,
+    text: str,
+    read: bool,
+    footprint: Footprint | None,
+    *,
+    watching: bool = False,
+    lease: float | None = None,
+    source: Source | None = None,
+) -> Effect:
+    faults = _READ_FAULTS if read else _WATCHED_FAULTS if watching else _WRITE_FAULTS
+    return Effect(
+        label=f"{route.prefix}.{name}",
+        store=route.name,
+        access=Access.READ if read else Access.DURABLE,
+        detail=text,
+        faults=faults,
+        source=source,
+        footprint=footprint,
+        lease_seconds=lease,
+    )
 
 
 def _first(replies: list[Any]) -> str:

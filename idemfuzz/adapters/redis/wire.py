@@ -98,7 +98,7 @@ class Wire:
 
     def _exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         connection = self.connection
-        connection.send_packed_command(connection.pack_commands(commands))
+        connection.send_packed_command([_packed(commands)])
         replies = []
         for _ in commands:
             try:
@@ -106,3 +106,14 @@ class Wire:
             except self._response_error as error:
                 replies.append(error)
         return replies
+
+
+def _packed(commands: Sequence[tuple[Any, ...]]) -> bytes:
+    """As redis-py would send them, but at a tenth of its price."""
+    parts = []
+    for command in commands:
+        parts.append(b"*%d\r\n" % len(command))
+        for word in command:
+            data = word if isinstance(word, bytes) else str(word).encode()
+            parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(parts)

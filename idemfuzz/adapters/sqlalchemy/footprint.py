@@ -29,11 +29,11 @@ from idemfuzz.model.footprint import NOTHING, Footprint, Plane, Region
 if TYPE_CHECKING:
     from sqlglot import exp
 
-__all__ = ["Books", "Footprints", "Isolation", "isolation_of"]
+__all__ = ["Books", "Footprints", "Isolation", "isolation_of", "literal"]
 
 _ROWS_MAX = 8
 """More rows or values than these in one statement count as the whole table."""
-_PLANS_MAX = 4096
+_PLANS_MAX = _KNOWN_MAX = 4096
 _DIALECTS = {"sqlite": "sqlite", "postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
 
 
@@ -86,6 +86,14 @@ class Books:
         """Whether the end of the transaction can matter to others."""
         return bool(self.written or self.locked or self.shared)
 
+    def take(self, other: Books) -> None:
+        """Enter what one statement adds."""
+        self.looked, self.serial = other.looked, self.serial or other.serial
+        self.written |= other.written
+        self.locked |= other.locked
+        self.shared |= other.shared
+        self.kept |= other.kept
+
     def end(self) -> None:
         """The transaction is over."""
         self.looked = self.blind_here = self.serial = False
@@ -108,6 +116,8 @@ class Footprints:
         self._backend = "mysql" if backend == "mariadb" else backend
         self._planner = _Planner(store, self._backend, tables, frozenset(views), schema)
         self._plans: dict[str, _Plan] = {}
+        self._known: dict[Hashable, tuple[Footprint, Books]] = {}
+        """What a statement with these values touches: it is the same in each trial."""
         self._store = store
         self._all = Region(store)
         self._lock = Region(store, plane=Plane.LOCK)
@@ -126,13 +136,15 @@ class Footprints:
         parameters: Any,
         books: Books,
         *,
+        values: Hashable = None,
         autocommit: bool,
         isolation: Isolation,
         many: bool = False,
     ) -> Footprint:
         """One statement, entered into ``books`` unless it commits itself.
 
-        ``parameters`` are as the driver gets them; with ``many``, a sequence of such.
+        ``parameters`` are as the driver gets them; with ``many``, a sequence of such. ``values`` are what `literal` makes
+        of them: with these, what the statement touches is remembered.
         """
         plan = self._plans.get(sql)
         if plan is None:
@@ -143,6 +155,23 @@ class Footprints:
             return self._control(plan, books, autocommit)
         if plan.blinding or books.blind or books.blind_here:
             return self._unknown(plan, books, autocommit)
+        key = (sql, values, autocommit, isolation, books.looked)
+        known = self._known.get(key) if values is not None else None
+        if known is None:
+            entry = Books(looked=books.looked)
+            known = self._touch(plan, parameters, entry, autocommit, isolation, many), entry
+            if values is not None:
+                if len(self._known) >= _KNOWN_MAX:
+                    self._known.clear()
+                self._known[key] = known
+        footprint, entry = known
+        books.take(entry)
+        return footprint
+
+    def _touch(
+        self, plan: _Plan, parameters: Any, books: Books, autocommit: bool, isolation: Isolation, many: bool
+    ) -> Footprint:
+        """What one statement touches, with what it adds to ``books``."""
         touched = _bound_many(plan, parameters) if many else _bound(plan, parameters)
         reads, written, locked, shared = touched
         if not autocommit:
@@ -397,6 +426,31 @@ def _on(plane: Plane, region: Region) -> Region:
 
 
 # -- values --------------------------------------------------------------------------------------------------
+
+# Not those of which equal ones are written in more than one way: decimals, times in their zones.
+_LITERAL = frozenset({str, int, float, bool, type(None), bytes, date, uuid.UUID})
+_LITERAL_LENGTH_MAX = 200
+
+
+def literal(parameters: Any) -> Hashable:
+    """The parameters as a key that tells 1 from True; None where that cannot be had, or would keep much alive."""
+    if parameters is None:
+        return ()
+    if type(parameters) is dict:
+        values = tuple(parameters.values())
+        names = tuple(parameters)
+    elif type(parameters) in (tuple, list):
+        values, names = tuple(parameters), ()
+    else:
+        return None
+    types = tuple(map(type, values))
+    if not _LITERAL.issuperset(types):
+        return None
+    for value in values:
+        if type(value) in (str, bytes) and len(value) > _LITERAL_LENGTH_MAX:
+            return None
+    return names, values, types
+
 
 _INTEGER = re.compile(r"-?\d{1,18}")
 _ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")

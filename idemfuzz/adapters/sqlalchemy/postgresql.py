@@ -27,7 +27,7 @@ _DECODED_MAX = 10_000
 _PLACES = ("host", "port", "options", "service", "sslmode", "sslrootcert", "sslcert", "sslkey")
 """What of an URL says where the database is, whatever the driver."""
 _numbers = itertools.count()
-_DEADLOCK_MILLISECONDS = 100
+_HASTE = {"synchronous_commit": "off", "deadlock_timeout": "100ms"}
 _real_sleep = time.sleep
 _LOST = "server closed the connection unexpectedly"
 _HERE = "JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()"
@@ -86,8 +86,10 @@ class PostgresqlFlavour:
         self._row_query = self._sequence_query = self._query = ""
         self._replica = True
         self._prompt: weakref.WeakSet[Any] = weakref.WeakSet()
-        """Connections that notice a deadlock soon."""
-        self._may_hurry = True
+        """Connections that make haste."""
+        self._haste = dict(_HASTE)
+        self._usual: dict[str, str] = {}
+        """The settings that make a search faster, and what they are without it."""
         self.tables: dict[str, Table] = {}
         self.views: frozenset[str] = frozenset()
         self.loose = False
@@ -135,6 +137,14 @@ class PostgresqlFlavour:
         self._query = " UNION ALL ".join(filter(None, (self._row_query, sequences)))
 
     def close(self) -> None:
+        for connection in list(self._prompt):
+            # What is still in a transaction is the test's own, and ends with it.
+            # One that belongs to an event loop cannot be asked now; the loop's end is its own.
+            if isinstance(connection, Plain) or connection.closed:
+                continue
+            if int(connection.info.transaction_status) == 0:
+                self._at_once(connection, _settings(self._usual))
+        self._prompt.clear()
         self._own.close()
         if self._side is not self._engine:
             self._side.dispose()
@@ -237,27 +247,36 @@ class PostgresqlFlavour:
         return bool(connection.autocommit) and int(connection.info.transaction_status) == 0
 
     def welcome(self, connection: Any) -> None:
-        """A deadlock is noticed soon. Whoever waited first is its victim, as it is after PostgreSQL's own second."""
-        if connection in self._prompt or not self._may_hurry:
+        """No commit waits for the disk, and a deadlock is noticed soon.
+
+        Whoever waited first is its victim, as it is after PostgreSQL's own second.
+        """
+        if connection in self._prompt:
             return
+        if not self._usual:
+            names = ", ".join(f"current_setting('{name}')" for name in _HASTE)
+            self._usual = dict(zip(_HASTE, self._run(f"SELECT {names}")[0], strict=True))
         try:
-            self._at_once(connection, f"SET deadlock_timeout = '{_DEADLOCK_MILLISECONDS}ms'")
+            self._at_once(connection, _settings(self._haste))
         except (self._error, self._engine.dialect.loaded_dbapi.Error):
-            # Only a superuser may.
-            self._may_hurry = False
+            # Only a superuser may have deadlocks looked for.
+            self._haste.pop("deadlock_timeout", None)
             connection.rollback()
+            self._at_once(connection, _settings(self._haste))
         self._prompt.add(connection)
 
-    def _at_once(self, connection: Any, sql: str) -> None:
-        """A statement of ours on an idle connection of the pool, outside any transaction."""
+    def _at_once(self, connection: Any, sql: str) -> Sequence[Any]:
+        """A statement of ours on an idle connection of the pool, outside any transaction; its first row."""
         if isinstance(connection, Plain):
             connection.execute_at_once(sql)
-            return
+            return ()
         before = connection.autocommit
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(sql, **({"prepare": False} if hasattr(connection, "prepare_threshold") else {}))
+            found = tuple(cursor.fetchone()) if cursor.description is not None else ()
         connection.autocommit = before
+        return found
 
     def be_hasty(self, connection: Any) -> None:
         """The server is asked who waits; nothing needs to be hasty."""
@@ -369,6 +388,10 @@ class PostgresqlFlavour:
         for name in names:
             place(name)
         return ordered
+
+
+def _settings(values: Mapping[str, str]) -> str:
+    return "; ".join(f"SET {name} = {_literal(value)}" for name, value in values.items())
 
 
 def _quoted(name: str) -> str:

@@ -15,10 +15,10 @@ from sqlalchemy.engine import Engine
 
 from idemfuzz.abc import Errors, Gate
 from idemfuzz.adapters.sqlalchemy.awaited import closing, forget, is_async, plain
-from idemfuzz.adapters.sqlalchemy.footprint import Books, Footprints, Isolation, isolation_of
+from idemfuzz.adapters.sqlalchemy.footprint import Books, Footprints, Isolation, isolation_of, literal
 from idemfuzz.adapters.sqlalchemy.reconnection import Reconnections, disconnected, reveals
 from idemfuzz.adapters.sqlalchemy.statement import Statement, shown, understand
-from idemfuzz.model import Access, Effect, FaultKind
+from idemfuzz.model import Access, Effect, FaultKind, Source
 from idemfuzz.model.footprint import Footprint
 
 if TYPE_CHECKING:
@@ -33,7 +33,11 @@ _METHODS = (
     "set_isolation_level",
     "reset_isolation_level",
 )
+_WELCOMED = "idemfuzz"
+_EXECUTING, _COMMITTING = "executing a statement", "committing"
+_EFFECTS_MAX = 4096
 _taps: dict[Hashable, DialectTap] = {}
+_identities: weakref.WeakKeyDictionary[Engine, Hashable] = weakref.WeakKeyDictionary()
 _strangers: list[str] = []
 
 
@@ -64,6 +68,11 @@ class DialectTap:
         self._left: dict[Hashable, list[Any]] = {}
         self._hasty: set[int] = set()
         self._labels: dict[str, str] = {}
+        self._effects: dict[Hashable, Effect] = {}
+        self._here = object()
+        """The mark of connections that were made welcome in this search."""
+        self._failures: dict[tuple[int, str], Errors] = {}
+        """How a connection that is out of its pool fails."""
         self._books: dict[int, Books] = {}
         self._levels: dict[int, tuple[Any, str]] = {}
         self._met: set[int] = set()
@@ -75,7 +84,7 @@ class DialectTap:
     def attach(self, engine: Engine) -> None:
         if not _taps:
             _strangers.clear()
-            event.listen(Engine, "engine_connect", _engine_connected)
+            _watch_engines()
         _taps[self._identity] = self
         self._engine = engine
         self._current_footprints()
@@ -111,13 +120,14 @@ class DialectTap:
         self._dialects.clear()
         self._books.clear()
         self._levels.clear()
+        self._failures.clear()
         self._reconnections.clear()
         forget()
         event.remove(self._engine, "checkout", self._taken)
         event.remove(self._engine, "checkin", self._returned)
         _taps.pop(self._identity, None)
         if not _taps:
-            event.remove(Engine, "engine_connect", _engine_connected)
+            _leave_engines()
 
     def connections_of(self, scope: Hashable) -> dict[int, Any]:
         """The driver connections that an Execution has used, taken out of the books."""
@@ -140,6 +150,7 @@ class DialectTap:
             known.discard(number)
         self._books.pop(number, None)
         self._levels.pop(number, None)
+        self._forget_errors(connection)
         gone = self._flavour.roll_back(connection)
         proxy = self._proxies.pop(number, lambda: None)()
         if proxy is not None and proxy.is_valid:
@@ -197,17 +208,9 @@ class DialectTap:
         connection = self.plain(getattr(cursor, "_adapt_connection", None) or cursor.connection)
         self._use(connection, scope)
         autocommit = self._flavour.autocommits(connection, statement)
-        access = Access.READ if not statement.writes else Access.DURABLE if autocommit else Access.PENDING
-        faults = (FaultKind.REFUSED, FaultKind.LOST) if access is Access.DURABLE else (FaultKind.REFUSED,)
-        effect = Effect(
-            self._label(statement.label),
-            self._name,
-            access,
-            shown(statement, parameters),
-            faults,
-            self._gate.source(),
-            self._footprint(dialect, connection, sql, parameters, statement, autocommit, many),
-        )
+        values = None if many else literal(parameters)
+        footprint = self._footprint(dialect, connection, sql, parameters, values, statement, autocommit, many)
+        effect = self._effect(statement, parameters, values, autocommit, self._gate.source(), footprint)
 
         def act() -> None:
             action()
@@ -217,9 +220,38 @@ class DialectTap:
         self._gate.perform(
             effect,
             act,
-            errors=self._errors(connection, "executing a statement"),
+            errors=self._errors(connection, _EXECUTING),
             describe=lambda _: _rows(cursor, statement),
         )
+
+    def _effect(
+        self,
+        statement: Statement,
+        parameters: Any,
+        values: Hashable,
+        autocommit: bool,
+        source: Source | None,
+        footprint: Footprint,
+    ) -> Effect:
+        """The Effect that a statement is; the same one for the same statement, as it comes back in each trial."""
+        key = (statement.text, values, autocommit, source, footprint)
+        effect = self._effects.get(key) if values is not None else None
+        if effect is None:
+            access = Access.READ if not statement.writes else Access.DURABLE if autocommit else Access.PENDING
+            effect = Effect(
+                self._label(statement.label),
+                self._name,
+                access,
+                shown(statement, parameters),
+                (FaultKind.REFUSED, FaultKind.LOST) if access is Access.DURABLE else (FaultKind.REFUSED,),
+                source,
+                footprint,
+            )
+            if len(self._effects) >= _EFFECTS_MAX:
+                self._effects.clear()
+            if values is not None:
+                self._effects[key] = effect
+        return effect
 
     def _commit(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
         def do_commit(proxied: Any) -> None:
@@ -241,7 +273,7 @@ class DialectTap:
                 self._footprints.commit(books),
             )
             self._gate.perform(
-                effect, lambda: original(proxied), errors=self._errors(connection, "committing")
+                effect, lambda: original(proxied), errors=self._errors(connection, _COMMITTING)
             )
             self._dirty.discard(id(connection))
             books.end()
@@ -278,6 +310,7 @@ class DialectTap:
         connection: Any,
         sql: str,
         parameters: Any,
+        values: Hashable,
         statement: Statement,
         autocommit: bool,
         many: bool,
@@ -293,6 +326,7 @@ class DialectTap:
             sql,
             parameters,
             books,
+            values=values,
             autocommit=autocommit,
             isolation=self._isolation(dialect, connection),
             many=many,
@@ -383,13 +417,17 @@ class DialectTap:
 
     def _taken(self, taken: Any, record: Any, proxy: Any) -> None:
         connection = self.plain(taken)
+        self._forget_errors(connection)
         self._proxies[id(connection)] = weakref.ref(proxy)
         if self._flavour.stale:
             self._flavour.freshen()
         self.meet(connection)
         if self.level is not None and self._levels.get(id(connection), (None, None))[1] != self.level:
             self._engine.dialect.set_isolation_level(taken, self.level)  # type: ignore[arg-type]
-        self._flavour.welcome(connection)
+        if record.info.get(_WELCOMED) is not self._here:
+            # SQLAlchemy clears the record's notes when it connects anew.
+            self._flavour.welcome(connection)
+            record.info[_WELCOMED] = self._here
 
     def _returned(self, returned: Any, record: Any) -> None:
         """Back in the pool: the next one to use it does not share it."""
@@ -402,6 +440,7 @@ class DialectTap:
         if owner is not None and id(connection) in self._session_state:
             self._left.setdefault(owner, []).append(connection)
         self._proxies.pop(id(connection), None)
+        self._forget_errors(connection)
 
     def _note(self, connection: Any, statement: Statement, autocommit: bool) -> None:
         if statement.writes and not autocommit:
@@ -414,13 +453,23 @@ class DialectTap:
             self._reconnections.reveal(connection)
 
     def _errors(self, connection: Any, doing: str) -> Errors:
-        flavour = self._flavour
-        return Errors(
-            refused=lambda: self._break(connection, lambda: flavour.refuse(doing)),
-            lost=lambda: self._lose(connection, doing),
-            busy=flavour.busy,
-            waiting=flavour.waiting(connection),
-        )
+        key = (id(connection), doing)
+        errors = self._failures.get(key)
+        if errors is None:
+            flavour = self._flavour
+            errors = Errors(
+                refused=lambda: self._break(connection, lambda: flavour.refuse(doing)),
+                lost=lambda: self._lose(connection, doing),
+                busy=flavour.busy,
+                waiting=flavour.waiting(connection),
+            )
+            if id(connection) in self._proxies:
+                self._failures[key] = errors
+        return errors
+
+    def _forget_errors(self, connection: Any) -> None:
+        for doing in (_EXECUTING, _COMMITTING):
+            self._failures.pop((id(connection), doing), None)
 
     def _lose(self, connection: Any, doing: str) -> BaseException:
         # The server has done it: nothing is left to roll back.
@@ -449,12 +498,37 @@ def _rows(cursor: Any, statement: Statement) -> str:
     return f"{count} row{'' if count == 1 else 's'}"
 
 
+def _identity_of(engine: Engine) -> Hashable:
+    """What identifies an Engine's database does not change, and a job may connect often."""
+    known = _identities.get(engine)
+    if known is None:
+        from idemfuzz.adapters.sqlalchemy.flavour import identity_of
+
+        known = _identities[engine] = identity_of(engine)
+    return known
+
+
+def _watch_engines() -> None:
+    """Hear of each Engine that connects. A listener to ``engine_connect`` would slow down every statement of them all."""
+    connect = Engine.connect
+
+    def watched(engine: Engine) -> Any:
+        connection = connect(engine)
+        _engine_connected(connection)
+        return connection
+
+    watched.__wrapped__ = connect  # type: ignore[attr-defined]
+    Engine.connect = watched  # type: ignore[method-assign, assignment]
+
+
+def _leave_engines() -> None:
+    Engine.connect = Engine.connect.__wrapped__  # type: ignore[attr-defined, method-assign]
+
+
 def _engine_connected(connection: Any) -> None:
     """A job may make an Engine of its own: to a database that we know it is watched, too."""
-    from idemfuzz.adapters.sqlalchemy.flavour import identity_of
-
     engine = connection.engine
-    tap = _taps.get(identity_of(engine))
+    tap = _taps.get(_identity_of(engine))
     if tap is not None:
         tap.wrap(engine)
         level = connection.get_execution_options().get("isolation_level")
