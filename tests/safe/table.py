@@ -209,6 +209,13 @@ CASES = [
         seed=k.seed_customers,
     ),
     Case(
+        k.look_under_advisory_lock,
+        lambda w: k.look_under_advisory_lock(w.db, 1, "A-1"),
+        on=(POSTGRESQL, PSYCOPG2),
+        tables=[k.Customer, k.Shipment],
+        seed=k.seed_customers,
+    ),
+    Case(
         k.ship_if_advisory_lock_is_free,
         lambda w: k.ship_if_advisory_lock_is_free(w.db, 1, "A-1"),
         on=(POSTGRESQL,),

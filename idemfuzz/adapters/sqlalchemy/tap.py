@@ -137,7 +137,7 @@ class DialectTap:
         return used
 
     def locks_left_by(self, scope: Hashable) -> list[Any]:
-        """Connections that an Execution gave back to the pool with something of the session's (a lock) still held."""
+        """Connections that an Execution gave back to the pool with something of the session's, or a transaction, still held."""
         left = self._left.pop(scope, [])
         self._session_state.difference_update(id(connection) for connection in left)
         return left
@@ -162,6 +162,8 @@ class DialectTap:
     def free(self, connection: Any) -> Callable[[], None]:
         """A connection in the pool: its session lets go of what it holds, at the latest when the result was called."""
         gone = self._flavour.roll_back(connection)
+        self._dirty.discard(id(connection))
+        self._books_of(connection).end()
         self._levels.pop(id(connection), None)
         return (lambda: None) if self._reconnections.release(connection) else gone
 
@@ -437,7 +439,9 @@ class DialectTap:
         connection = self.plain(returned)
         owner = self._owner.pop(id(connection), None)
         self._used.get(owner, {}).pop(id(connection), None)
-        if owner is not None and id(connection) in self._session_state:
+        # SQLAlchemy rolls nothing back where a time limit struck within COMMIT: the transaction is still open.
+        begun = id(connection) in self._dirty or self._books_of(connection).holds
+        if owner is not None and (begun or id(connection) in self._session_state):
             self._left.setdefault(owner, []).append(connection)
         self._proxies.pop(id(connection), None)
         self._forget_errors(connection)
