@@ -101,6 +101,8 @@ class PostgresqlFlavour:
         fairy.detach()
         self._own.rollback()
         self._own.autocommit = True
+        names = ", ".join(f"current_setting('{name}')" for name in _HASTE)
+        self._usual = dict(zip(_HASTE, self._run(f"SELECT {names}")[0], strict=True))
         # For what is sent without parameters, and so that restoring waits for no disk.
         self._run(
             "SET lock_timeout = '5s'; SET standard_conforming_strings = on; SET synchronous_commit = off"
@@ -143,7 +145,7 @@ class PostgresqlFlavour:
             if isinstance(connection, Plain) or connection.closed:
                 continue
             if int(connection.info.transaction_status) == 0:
-                self._at_once(connection, _settings(self._usual))
+                self._at_once(connection, _settings({name: self._usual[name] for name in self._haste}))
         self._prompt.clear()
         self._own.close()
         if self._side is not self._engine:
@@ -253,9 +255,6 @@ class PostgresqlFlavour:
         """
         if connection in self._prompt:
             return
-        if not self._usual:
-            names = ", ".join(f"current_setting('{name}')" for name in _HASTE)
-            self._usual = dict(zip(_HASTE, self._run(f"SELECT {names}")[0], strict=True))
         try:
             self._at_once(connection, _settings(self._haste))
         except (self._error, self._engine.dialect.loaded_dbapi.Error):
