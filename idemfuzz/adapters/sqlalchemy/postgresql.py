@@ -101,8 +101,8 @@ class PostgresqlFlavour:
         fairy.detach()
         self._own.rollback()
         self._own.autocommit = True
-        names = ", ".join(f"current_setting('{name}')" for name in _HASTE)
-        self._usual = dict(zip(_HASTE, self._run(f"SELECT {names}")[0], strict=True))
+        settings = ", ".join(f"current_setting('{name}')" for name in _HASTE)
+        self._usual = dict(zip(_HASTE, self._run(f"SELECT {settings}")[0], strict=True))
         # For what is sent without parameters, and so that restoring waits for no disk.
         self._run(
             "SET lock_timeout = '5s'; SET standard_conforming_strings = on; SET synchronous_commit = off"
