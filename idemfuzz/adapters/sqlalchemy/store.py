@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from idemfuzz.abc import Gate, Options, Unusable
-from idemfuzz.adapters.sqlalchemy.flavour import Rows, identity_of
+from idemfuzz.adapters.sqlalchemy.flavour import Rows, identity_of, is_memory
 from idemfuzz.adapters.sqlalchemy.mysql import MysqlFlavour
 from idemfuzz.adapters.sqlalchemy.postgresql import PostgresqlFlavour
 from idemfuzz.adapters.sqlalchemy.sqlite import SqliteFlavour
@@ -56,6 +56,16 @@ class SqlStore:
     @property
     def identity(self) -> Hashable:
         return self._identity
+
+    @property
+    def place(self) -> str:
+        """Where it is: one text in every process."""
+        return repr(self._identity)
+
+    @property
+    def in_process(self) -> bool:
+        """Whether another process would have one of its own."""
+        return self.engine.url.get_backend_name() == "sqlite" and is_memory(self.engine)
 
     @property
     def shared_connection(self) -> bool:
