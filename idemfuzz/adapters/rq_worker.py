@@ -65,9 +65,10 @@ class Witness(Gate, Protocol):
 class Orders(Protocol):
     lease_seconds: float | None
 
+    @property
     def worker_pid(self) -> int: ...
 
-    def is_worker(self, pid: int) -> None: ...
+    def this_is_the_worker(self) -> None: ...
 
     def pops(self, job_id: str) -> bool: ...
 
@@ -103,7 +104,7 @@ def _wrap(owner: type, name: str, watched: Callable[..., Any]) -> None:
 
 
 def _execute(original: Any, job: Any) -> Any:
-    with _Watched.gate.executing(job.id, _Watched.worker, _Watched.orders.worker_pid()):
+    with _Watched.gate.executing(job.id, _Watched.worker, _Watched.orders.worker_pid):
         return original(job)
 
 
@@ -153,7 +154,7 @@ def _enqueued(facts: Sequence[Fact], action: Callable[[], Any]) -> Any:
 class _WorkerMixin:
     def work(self, *args: Any, **kwargs: Any) -> Any:
         _Watched.worker = self.name  # type: ignore[attr-defined]
-        _Watched.orders.is_worker(os.getpid())
+        _Watched.orders.this_is_the_worker()
         _Watched.gate.tell("born", worker=_Watched.worker)
         return super().work(*args, **kwargs)  # type: ignore[misc]
 
@@ -170,14 +171,16 @@ class _ForkingMixin(_WorkerMixin):
     def main_work_horse(self, *args: Any) -> Any:
         # In a horse that was spawned, nobody has said so yet.
         _Watched.worker = self.name  # type: ignore[attr-defined]
-        _Watched.orders.is_worker(os.getppid())
         return super().main_work_horse(*args)  # type: ignore[misc]
 
-    def get_heartbeat_ttl(self, job: Any, *args: Any) -> int:
-        ttl = int(super().get_heartbeat_ttl(job, *args))  # type: ignore[misc]
-        lease = _Watched.orders.lease_seconds
-        # RQ adds a minute to its monitoring interval.
-        return ttl if lease is None else max(1, int(ttl - 60 + lease))
+    def get_heartbeat_ttl(self, *args: Any, **kwargs: Any) -> int:
+        return _hastened(super().get_heartbeat_ttl(*args, **kwargs))  # type: ignore[misc]
+
+
+def _hastened(ttl: int) -> int:
+    """RQ gives a lease a minute more than its monitoring interval, or than the job's timeout; the run says how much."""
+    lease = _Watched.orders.lease_seconds
+    return int(ttl) if lease is None else max(1, int(ttl - 60 + lease))
 
 
 class ForkingWorker(_ForkingMixin, _Worker):  # type: ignore[misc, valid-type]
@@ -187,10 +190,8 @@ class ForkingWorker(_ForkingMixin, _Worker):  # type: ignore[misc, valid-type]
 class SimpleWorker(_WorkerMixin, _SimpleWorker):  # type: ignore[misc, valid-type]
     """RQ's worker that runs jobs in its own process; its lease is the job's timeout and a little more."""
 
-    def get_heartbeat_ttl(self, job: Any, *args: Any) -> int:
-        ttl = int(super().get_heartbeat_ttl(job, *args))
-        lease = _Watched.orders.lease_seconds
-        return ttl if lease is None else max(1, int(ttl - 60 + lease))
+    def get_heartbeat_ttl(self, *args: Any, **kwargs: Any) -> int:
+        return _hastened(super().get_heartbeat_ttl(*args, **kwargs))
 
 
 class SpawnWorker(_ForkingMixin, _SpawnWorker or _Worker):  # type: ignore[misc]

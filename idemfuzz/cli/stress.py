@@ -59,11 +59,11 @@ def _pairs(context: click.Context, parameter: click.Parameter, value: tuple[str,
 @click.option("--producers", type=int, default=3, show_default=True, metavar="N", help="Threads that enqueue at the same time.")
 @click.option("--queues", type=int, default=1, show_default=True, metavar="N", help="Queues, of which each worker listens on all.")
 @click.option("--retries", type=int, default=3, show_default=True, metavar="N", help="Retry(max=N) of each message; 0 is none, RQ's own default.")
-@click.option("--job-timeout", type=int, default=30, show_default=True, metavar="SECONDS", help="RQ's job_timeout of each message.")
+@click.option("--job-timeout", type=int, default=15, show_default=True, metavar="SECONDS", help="RQ's job_timeout of each message.")
 @click.option("--lease", callback=_seconds, default="2s", show_default=True, metavar="TIME", help="What RQ adds to a lease, a minute in stock RQ.")
 @click.option("--stock", is_flag=True, help="Leave all of RQ's own times alone: recovery takes minutes.")
 @click.option("--duration", callback=_seconds, default="60s", show_default=True, metavar="TIME", help="After this long nothing more is sent.")
-@click.option("--drain", callback=_seconds, metavar="TIME", help="How long workers may finish after that [30s; 150s with kill-popped].")
+@click.option("--drain", callback=_seconds, metavar="TIME", help="How long workers may finish after that [30s; 150s with kill-popped or restart].")
 @click.option("--database", metavar="URL|sqlite|none", help="Instead of a PostgreSQL database of the run's own.")
 @click.option("--redis", "redis_url", metavar="URL", help="Instead of a Redis server of the run's own.")
 @click.option("--env", callback=_pairs, multiple=True, metavar="NAME=TEXT", help="For the job's module; {database}, {redis} and {folder} are replaced.")
@@ -137,7 +137,7 @@ def command(
         job_timeout_seconds=job_timeout,
         lease_seconds=None if stock else lease,
         duration_seconds=duration,
-        drain_seconds=drain if drain is not None else 150.0 if "kill-popped" in faults else 1200.0 if stock else 30.0,
+        drain_seconds=drain if drain is not None else 150.0 if {"kill-popped", "restart"} & set(faults) else 1200.0 if stock else 30.0,
         seed=seed,
         ignore=ignore,
         allow=allow,

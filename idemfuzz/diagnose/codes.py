@@ -190,6 +190,13 @@ CODES: dict[str, Code] = {
             "Nothing",
         ),
         Code(
+            "IDM506",
+            "message never done",
+            "Of a message that the queue had accepted no execution ended well, though the job was done by another copy of it. A note of "
+            "a stress run; where no copy did it, it is IDM204.",
+            "See IDM204",
+        ),
+        Code(
             "IDM901",
             "nondeterministic",
             "The same plan from the same state gave different results, so nothing can be claimed. This is idemfuzz's doubt, not a verdict "

@@ -50,8 +50,9 @@ class Fleet:
         self._others: set[int] = set()
         """Children of this process that are none of the fleet's: servers."""
         self.replaced = 0
-        self.codes: list[int] = []
-        """Exit codes of workers that ended by themselves."""
+        self.crashes: list[str] = []
+        """What workers printed that ended by themselves, though nobody had told them to stop."""
+        self._told_to_stop: set[int] = set()
 
     def start(self) -> None:
         _adopt_orphans()
@@ -64,7 +65,8 @@ class Fleet:
         for name, process in list(self._workers.items()):
             if process.poll() is not None:
                 del self._workers[name]
-                self.codes.append(process.returncode)
+                if process.returncode >= 0 and process.pid not in self._told_to_stop:
+                    self.crashes.append(f"exit code {process.returncode}: {self._printed(name)}")
                 self.replaced += 1
                 self._begin()
         self._reap_orphans()
@@ -83,18 +85,19 @@ class Fleet:
         with suppress(psutil.NoSuchProcess, ProcessLookupError):
             process = psutil.Process(pid)
             if any(parent.pid == os.getpid() for parent in process.parents()):
+                self._told_to_stop.add(pid)
                 process.send_signal(number)
                 return True
         return False
 
     def log(self) -> str:
         """The end of what the workers have printed: where a set-up fails, this says why."""
-        texts = []
-        for path in sorted(self._folder.glob(f"{self._prefix}-*.log")):
-            text = path.read_bytes()[-_LOG_BYTES_MAX:].decode("utf-8", "replace").strip()
-            if text:
-                texts.append(text)
-        return "\n".join(texts)[-_LOG_BYTES_MAX:]
+        texts = [self._printed(path.stem) for path in sorted(self._folder.glob(f"{self._prefix}-*.log"))]
+        return "\n".join(text for text in texts if text)[-_LOG_BYTES_MAX:]
+
+    def _printed(self, name: str) -> str:
+        text = (self._folder / f"{name}.log").read_bytes()[-_LOG_BYTES_MAX:]
+        return text.decode("utf-8", "replace").strip()
 
     def stop(self) -> int:
         """End every worker and all that it has started; how many horses there were to be killed."""

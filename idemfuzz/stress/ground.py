@@ -96,9 +96,10 @@ class ReplyThief:
         self._open = True
         threading.Thread(target=self._accept, name="idemfuzz-proxy", daemon=True).start()
 
-    def arm(self) -> None:
-        """The reply to the next command that writes a transaction is lost."""
+    def arm(self) -> int:
+        """The reply to the next transaction is lost; how many were lost before."""
         self._armed.set()
+        return self.stolen
 
     def close(self) -> None:
         self._open = False
@@ -133,6 +134,8 @@ class ReplyThief:
             while data := server.recv(65536):
                 if stealing.is_set():
                     self.stolen += 1
+                    # Another thread waits in it: only this ends the connection at once.
+                    client.shutdown(socket.SHUT_RDWR)
                     return
                 client.sendall(data)
 

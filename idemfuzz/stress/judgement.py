@@ -79,10 +79,12 @@ def judged(
     lost = _lost(storm, arguments, {owner for found in kept.values() for _, owner in found if owner is not None})
     findings += lost
     behaviours = tuple(_behaviours(storm, arguments))
-    duplicates = sum(len(m.sent) + len(m.requeued) > 1 for m in ledger.messages.values())
+    duplicates = sum(m.queued + len(m.requeued) > 1 for m in ledger.messages.values())
     copies = sum(count > 1 for count in Counter(m.job for m in ledger.messages.values() if m.job >= 0).values())
     why = _why_unknown(storm, sent_all, duplicates + copies + ledger.forgotten, ledger)
     verdict = Verdict.VIOLATED if findings else Verdict.UNKNOWN if why else Verdict.HOLDS
+    if storm.crashes:
+        notes.append(Note("IDM901", f"{len(storm.crashes)} workers ended by themselves; the first: {storm.crashes[0]}"))
     if ledger.counts["doubtful calls"]:
         notes.append(
             Note(
@@ -252,7 +254,8 @@ def _lost(storm: Storm, arguments: Arguments, told: set[int]) -> list[StressFind
         if any(m.succeeded for m in messages) or not any(m.sent for m in messages):
             continue
         why = _why_lost(messages, storm)
-        if why:
+        # What the fault itself has taken away is no setting's doing; it is told message by message.
+        if why and not (storm.restarts and why.startswith("Redis came back")):
             groups[why].append(job)
     findings = []
     for why, jobs in groups.items():
@@ -287,7 +290,9 @@ def _why_lost(messages: Sequence[Message], storm: Storm) -> str:
             "Enqueue with retry=Retry(max=...)"
         )
     if status == "failed":
-        return "its retries were used up by kills"
+        return "its retries were used up"
+    if status == "gone" and storm.restarts:
+        return "Redis came back with the state of before it was sent"
     if status == "gone":
         return "RQ no longer knows the message"
     return f"RQ says {status!r}" + (f", in its {', '.join(lists)}" if lists else ", in none of its lists")
@@ -304,19 +309,25 @@ def _behaviours(storm: Storm, arguments: Arguments) -> Iterator[Behaviour]:
         killed = any(run.ending == Ended.KILLED for run in message.runs)
         if killed and len(message.runs) > 1 and message.requeued:
             found["IDM501"].append(message)
-        if message.overlaps and len(message.runs) > len(message.sent):
-            found["IDM502"].append(message)
         ok = [run for run in message.runs if run.ending == Ended.OK]
-        if len(ok) > len(message.sent) and not message.overlaps:
+        again = len(ok) > message.queued
+        if again and message.overlaps and not message.callback_fails:
+            found["IDM502"].append(message)
+        elif again:
             found["IDM503"].append(message)
-        if len(message.sent) > 1 and len(message.runs) > 1:
+        if message.queued > 1 and len(message.runs) > 1:
             found["IDM504"].append(message)
         if message.refused:
             found["IDM505"].append(message)
+        if not message.succeeded and message.sent and not storm.interrupted and not storm.unfinished:
+            found["IDM506"].append(message)
     for code, messages in sorted(found.items()):
         paths = Counter(path for m in messages for _, path in m.requeued)
         ways = ", ".join(f"{path} × {count}" for path, count in paths.most_common())
-        text = CODES[code].meaning + (f" (given out again: {ways})" if ways and code != "IDM504" else "")
+        text = CODES[code].meaning + (f" (given out again: {ways})" if ways and code < "IDM504" else "")
+        if code == "IDM506":
+            reasons = Counter(_why_lost([m], storm) for m in messages)
+            text = "; ".join(f"{count} × {why}" for why, count in reasons.most_common())
         messages.sort(key=lambda m: len(m.runs))
         yield Behaviour(
             code, CODES[code].title, len(messages), text, _story(messages[0].job, storm.ledger, arguments)
@@ -331,6 +342,7 @@ def _story(job: int, ledger: Ledger, arguments: Arguments) -> Story:
     entries: list[TimelineEntry] = []
     for message in messages:
         entries += [TimelineEntry(at - begin, "enqueued", detail=message.job_id) for at in message.sent]
+        entries += [TimelineEntry(at - begin, "sent again", detail="its reply was lost") for at in message.sent_again]
         entries += [TimelineEntry(at - begin, "given out again", detail=path) for at, path in message.requeued]
         for run in message.runs:
             who = f"{run.worker.rpartition('-')[2] or run.worker} pid {run.pid}"
@@ -356,7 +368,7 @@ def _story(job: int, ledger: Ledger, arguments: Arguments) -> Story:
 
 
 def _cause(messages: Sequence[Message]) -> str:
-    sent = sum(len(m.sent) for m in messages)
+    sent = sum(m.queued for m in messages)
     parts = []
     struck = [run for m in messages for run in m.runs if run.struck]
     if struck:
@@ -420,8 +432,16 @@ def _bounds(settings: Settings) -> tuple[str, ...]:
     lease = "RQ's own times" if settings.lease_seconds is None else f"lease {settings.lease_seconds:g} s"
     return (
         f"{settings.workers} workers ({settings.worker_class}), {settings.producers} producers",
-        f"{settings.kill_rate:.0%} of the executions struck by {', '.join(settings.faults)}" if settings.kill_rate and settings.faults else "no faults",
+        _faults(settings),
         f"Retry(max={settings.retries})" if settings.retries else "no Retry",
         lease,
         f"sent as {', '.join(settings.sending)}",
     )
+
+
+def _faults(settings: Settings) -> str:
+    if settings.kill_at is not None:
+        return f"the first execution of each message struck {settings.kill_at} ({settings.faults[0]})"
+    if not settings.kill_rate or not settings.faults:
+        return "no faults"
+    return f"{settings.kill_rate:.0%} of the executions struck by {', '.join(settings.faults)}"

@@ -59,6 +59,8 @@ class Message:
     job: int
     sent: list[float] = field(default_factory=list)
     refused: int = 0
+    sent_again: list[float] = field(default_factory=list)
+    """When the producer's client sent it once more by itself, for the reply was lost."""
     runs: list[Run] = field(default_factory=list)
     requeued: list[tuple[float, str]] = field(default_factory=list)
     popped: bool = False
@@ -66,6 +68,11 @@ class Message:
     callback_fails: bool = False
     ran_before: int = 0
     """Executions that ended well and were forgotten, with nothing to tell of them."""
+
+    @property
+    def queued(self) -> int:
+        """How often it came to lie in the queue by its producer's doing."""
+        return len(self.sent) + len(self.sent_again)
 
     @property
     def succeeded(self) -> int:
@@ -84,7 +91,7 @@ class Message:
             not self.requeued
             and not self.popped
             and all(run.ending == Ended.OK and run.struck is None for run in self.runs)
-            and len(self.runs) + self.ran_before == (len(self.sent) if self.job >= 0 else 1)
+            and len(self.runs) + self.ran_before == (self.queued if self.job >= 0 else 1)
         )
 
 
@@ -108,9 +115,17 @@ class Ledger:
         """A producer is about to send a message: said before, for a worker may be quicker than the producer."""
         with self._lock:
             message = self._message(job_id, job)
-            message.callback_fails = message.callback_fails or callback_fails
+            if callback_fails and not message.callback_fails:
+                message.callback_fails = True
+                self.strikes["on-success"] += 1
             message.sent.append(at)
             self.counts["sent"] += 1
+
+    def sent_again(self, job_id: str, job: int, at: float) -> None:
+        """The reply to a sending was lost, and the producer's client sent it again."""
+        with self._lock:
+            self._message(job_id, job).sent_again.append(at)
+            self.strikes["lost-reply"] += 1
 
     def refused(self, job_id: str, job: int) -> None:
         """The queue did not take it."""

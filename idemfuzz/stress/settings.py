@@ -78,7 +78,7 @@ class Settings:
     queues: int = 1
     retries: int = 3
     """RQ's ``Retry(max=...)`` of each message; 0 is none, RQ's default."""
-    job_timeout_seconds: int = 30
+    job_timeout_seconds: int = 15
     lease_seconds: float | None = 2.0
     """What RQ adds to its monitoring interval for a lease, a minute in stock RQ; None leaves all of RQ's times alone."""
     duration_seconds: float = 60.0
@@ -120,7 +120,7 @@ class Settings:
     def hold_seconds(self) -> float:
         """How long an orphan or a zombie waits for its redelivery at most."""
         lease = 62.0 if self.lease_seconds is None else self.lease_seconds
-        return lease + 10.0 + (self.job_timeout_seconds if self.worker_class == "simple" else 0.0)
+        return lease + 6.0 + (self.job_timeout_seconds if self.worker_class == "simple" else 0.0)
 
 
 def seconds_of(text: str) -> float:

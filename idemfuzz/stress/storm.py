@@ -103,6 +103,7 @@ class Storm:
         self.fate_of: dict[str, Mapping[str, Any]] = {}
         self.settings = settings
         self.workers_replaced = 0
+        self.crashes: tuple[str, ...] = ()
         self._target = target
         self._settings = settings
         self._fleet = fleet
@@ -166,7 +167,7 @@ class Storm:
                 producer.join(5.0)
             self._let_all_go()
             self.seconds = time.monotonic() - began
-            self.workers_replaced = self._fleet.replaced
+            self.workers_replaced, self.crashes = self._fleet.replaced, tuple(self._fleet.crashes)
         self._hear(0.0)
 
     def _await_workers(self) -> None:
@@ -210,8 +211,8 @@ class Storm:
         self.ledger.sending(
             sending.job_id, sending.number, time.monotonic(), callback_fails=sending.callback_fails
         )
-        if sending.reply_lost and self._thief is not None:
-            self._thief.arm()
+        thief = self._thief if sending.reply_lost else None
+        stolen = thief.arm() if thief is not None else 0
         for attempt in range(40):
             try:
                 accepted = messages.send(
@@ -233,6 +234,8 @@ class Storm:
                 if "restart" not in self._settings.faults or "Connection" not in type(error).__name__ or attempt == 39:
                     raise
                 time.sleep(0.1)
+        if thief is not None and thief.stolen > stolen:
+            self.ledger.sent_again(sending.job_id, sending.number, time.monotonic())
         if not accepted:
             self.ledger.refused(sending.job_id, sending.number)
         self._sent += 1

@@ -27,6 +27,7 @@ from idemfuzz.stress.codec import fact_to_json
 __all__ = ["FOLDER_VARIABLE", "Execution", "Strike", "WitnessGate", "install"]
 
 FOLDER_VARIABLE = "IDEMFUZZ_STRESS_FOLDER"
+_WORKER_VARIABLE = "IDEMFUZZ_STRESS_WORKER_PID"
 _NO_ERRORS = Errors()
 _DETAIL_LENGTH_MAX = 240
 _ALARM_SECONDS_MAX = 5.0
@@ -189,18 +190,17 @@ class WitnessGate:
         self._strike(execution, strike.kind)
 
     def _strike(self, execution: Execution, kind: str) -> None:
-        worker = self._orders.worker_pid()
         if kind == "kill-horse":
-            _kill(os.getpid())
+            os.kill(os.getpid(), signal.SIGKILL)
         elif kind == "kill-both":
-            _kill(worker)
-            _kill(os.getpid())
+            self._signal_worker(signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
         elif kind == "kill-worker":
-            _kill(worker)
+            self._signal_worker(signal.SIGKILL)
             self._hold(execution)
         elif kind == "pause":
             # The run lets both go on again.
-            os.kill(worker, signal.SIGSTOP)
+            self._signal_worker(signal.SIGSTOP)
             os.kill(os.getpid(), signal.SIGSTOP)
         elif kind == "timeout":
             # RQ's own alarm, now.
@@ -210,6 +210,12 @@ class WitnessGate:
             # What the run does from outside; a worker is told to stop in the middle of a job, not behind it.
             self.tell("asked", execution=execution.name, job=execution.job_id, kind=kind)
             time.sleep(_WARM_SECONDS if kind == "warm" else self._orders.hold_seconds)
+
+    def _signal_worker(self, number: signal.Signals) -> None:
+        """Signal this horse's own worker, if it still is that; else its number may be somebody else's by now."""
+        worker = self._orders.worker_pid
+        if worker in (os.getpid(), os.getppid()):
+            os.kill(worker, number)
 
     def _hold(self, execution: Execution) -> None:
         """Stand still until the redelivery has come and gone, as a slow machine would."""
@@ -234,14 +240,15 @@ class Orders:
         self._places: Sequence[tuple[str, int, str]] = [tuple(place) for place in given["places"]]
         self._aim: Sequence[Any] | None = given["aim"]
         self._strikes_max: int = given["strikes_max"]
-        self._worker_pid = os.getpid()
 
+    @property
     def worker_pid(self) -> int:
-        """The process that this one's worker is: itself, or the one that it was forked from."""
-        return self._worker_pid
+        """The process of this one's worker: itself, or the one that has started it."""
+        return int(os.environ.get(_WORKER_VARIABLE) or os.getpid())
 
-    def is_worker(self, pid: int) -> None:
-        self._worker_pid = pid
+    def this_is_the_worker(self) -> None:
+        """From here on, for this process and those that it starts."""
+        os.environ[_WORKER_VARIABLE] = str(os.getpid())
 
     def draw(self, job_id: str, execution: str) -> Strike | None:
         if self._aim is not None:
@@ -292,10 +299,6 @@ def install() -> tuple[WitnessGate, Orders]:
     folder = Path(named)
     orders = Orders(folder)
     return WitnessGate(Reporter(folder / "events"), orders), orders
-
-
-def _kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
 
 
 def _cut(text: str) -> str:
