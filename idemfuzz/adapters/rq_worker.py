@@ -35,6 +35,7 @@ __all__ = [
     "SpawnWorker",
     "raise_on_success",
     "watch",
+    "watch_enqueues",
     "worker_command",
 ]
 
@@ -83,9 +84,15 @@ class _Watched:
 
 def watch(gate: Witness, orders: Orders) -> None:
     """From now on this process reports the jobs that its worker runs, the jobs that they enqueue, and redeliveries."""
-    _Watched.gate, _Watched.orders = gate, orders
+    _Watched.orders = orders
     _wrap(Job, "_execute", _execute)
     _wrap(Job, "retry", _retry)
+    watch_enqueues(gate)
+
+
+def watch_enqueues(gate: Witness) -> None:
+    """From now on the jobs that a job enqueues are Effects, and count."""
+    _Watched.gate = gate
     for name in ("enqueue_job", "_enqueue_job"):
         if name in vars(Queue):
             _wrap(Queue, name, _enqueue)

@@ -31,6 +31,7 @@ from idemfuzz.stress.judgement import Clean, judged
 from idemfuzz.stress.ledger import Ledger
 from idemfuzz.stress.report import StressReport
 from idemfuzz.stress.settings import Settings
+from idemfuzz.stress.stores import adopted, closed, opened
 from idemfuzz.stress.storm import Storm
 from idemfuzz.stress.witness import FOLDER_VARIABLE
 
@@ -180,7 +181,8 @@ class _Run:
         started = time.monotonic()
         if self._target.registration.setup is not None:
             self._target.registration.setup()
-        self._stores = _opened(self._target, self._settings)
+        options = Options(allow=self._settings.allow, ignore=self._settings.ignore)
+        self._stores = opened(adopted(self._target.registration.values(), options))
         try:
             jobs = self._distinct()
             self._listener(Progress("one clean delivery at a time", total=jobs))
@@ -199,7 +201,7 @@ class _Run:
                 seconds=time.monotonic() - started,
             )
         finally:
-            _closed(self._stores)
+            closed(self._stores)
 
     def _distinct(self) -> int:
         if not self._target.varies:
@@ -338,51 +340,6 @@ class _Run:
             store.restore()
             if perturb:
                 store.perturb()
-
-
-def _opened(target: Target, settings: Settings) -> list[Store]:
-    registration = target.registration
-    values = registration.values()
-    adapters = load_adapters()
-    options = Options(allow=settings.allow, ignore=settings.ignore)
-    stores: list[Store] = []
-    for name, value in values.items():
-        for adapter in adapters:
-            adopt = getattr(adapter, "adopt", None)
-            store = None if adopt is None else adopt(name, value, options)
-            if store is not None:
-                if not any(known.identity == store.identity for known in stores):
-                    stores.append(store)
-                break
-    inside = [s for s in stores if getattr(s, "in_process", False)]
-    if inside:
-        raise Unusable(
-            f"{', '.join(repr(s.name) for s in inside)} of {target.name} lives in this process: a worker process would have "
-            "one of its own. Let the module read DATABASE_URL and REDIS_URL, which idemfuzz sets"
-        )
-    if not stores:
-        raise Unusable(
-            f"{target.name} has no store that could be judged: register it with stores=[engine, redis], or let its module "
-            "hold them as globals"
-        )
-    opened: list[Store] = []
-    gate = TrialGate()
-    try:
-        for store in stores:
-            store.open(gate)
-            opened.append(store)
-    except BaseException:
-        _closed(opened)
-        raise
-    return stores
-
-
-def _closed(stores: Sequence[Store]) -> None:
-    for store in reversed(stores):
-        with suppress(Exception):
-            store.changes()
-            store.restore()
-        store.close()
 
 
 def _places(effects: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, str]]:

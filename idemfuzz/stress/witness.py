@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from idemfuzz.abc import Errors
 from idemfuzz.engine.source import innermost_user_line
@@ -75,10 +75,30 @@ class Execution:
         return False
 
 
+class Listener(Protocol):
+    """Where events go."""
+
+    def send(self, message: dict[str, Any]) -> None: ...
+
+
+class Lots(Protocol):
+    """Who is struck, and how its worker is reached."""
+
+    folder: Path
+    hold_seconds: float
+
+    @property
+    def worker_pid(self) -> int: ...
+
+    def draw(self, job_id: str, execution: str) -> Strike | None: ...
+
+    def claim(self, job_id: str) -> bool: ...
+
+
 class WitnessGate:
     """Implements `idemfuzz.abc.Gate` for a process that works for one Execution at a time."""
 
-    def __init__(self, reporter: Reporter, orders: Orders) -> None:
+    def __init__(self, reporter: Listener, orders: Lots) -> None:
         self._reporter = reporter
         self._orders = orders
         self._execution: Execution | None = None

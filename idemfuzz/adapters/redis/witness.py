@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from idemfuzz.abc import Gate
@@ -22,12 +23,14 @@ def address_of(client: Any) -> str:
 class RedisWitness:
     """Patches redis-py's classes; a pipeline is one Effect.
 
-    ``names`` says by address what a database is called, so that labels are those of the search.
+    ``names`` says by address what a database is called, so that labels are those of the search. With ``piecewise`` a
+    pipeline without MULTI is sent command by command, so that a kill can come in the middle of it.
     """
 
-    def __init__(self, gate: Gate, names: Mapping[str, str]) -> None:
+    def __init__(self, gate: Gate, names: Mapping[str, str], *, piecewise: bool = False) -> None:
         self._gate = gate
         self._names = names
+        self._piecewise = piecewise
         self._known: dict[int, str] = {}
 
     def attach(self) -> None:
@@ -63,10 +66,29 @@ class RedisWitness:
             return original(pipeline, *args, **options)
         store = self._name(pipeline)
         kind = "MULTI" if pipeline.transaction or pipeline.explicit_transaction else "PIPELINE"
+        if self._piecewise and kind == "PIPELINE" and len(words) > 1 and not pipeline.watching:
+            return self._by_command(original, pipeline, store, args, options)
         reads = all(is_read(name_of(command), command) for command in words)
         access = Access.READ if reads else Access.DURABLE
         effect = Effect(f"{store}.{kind}", store, access, transaction_detail(kind, words))
         return self._gate.perform(effect, lambda: original(pipeline, *args, **options), describe=short)
+
+    def _by_command(self, original: Any, pipeline: Any, store: str, args: Any, options: Any) -> Any:
+        commands, scripts = list(pipeline.command_stack), set(pipeline.scripts)
+        replies: list[Any] = []
+
+        def send(command: Any) -> list[Any]:
+            pipeline.command_stack, pipeline.scripts = [command], set(scripts)
+            return list(original(pipeline, False))
+
+        for command in commands:
+            words = command[0]
+            access = Access.READ if is_read(name_of(words), words) else Access.DURABLE
+            effect = Effect(f"{store}.PIPELINE", store, access, detail(name_of(words), words))
+            replies += self._gate.perform(effect, partial(send, command), describe=short)
+        if args[0] if args else options.get("raise_on_error", True):
+            pipeline.raise_first_error(commands, replies)
+        return replies
 
     def _name(self, client: Any) -> str:
         number = id(client.connection_pool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,12 +14,18 @@ from idemfuzz.adapters.sqlalchemy.flavour import identity_of
 from idemfuzz.adapters.sqlalchemy.statement import shown, understand
 from idemfuzz.model import Access, Effect
 
-__all__ = ["EngineWitness", "address_of"]
+__all__ = ["EngineWitness", "address_of", "forget_connections"]
 
 
 def address_of(engine: Engine) -> str:
     """One text per database, the same in every process."""
     return repr(identity_of(engine))
+
+
+def forget_connections() -> None:
+    """In a forked child: the pools' connections are the parent's, and are neither used nor closed here."""
+    for engine in [found for found in gc.get_objects() if isinstance(found, Engine)]:
+        engine.dispose(close=False)
 
 
 class EngineWitness:
