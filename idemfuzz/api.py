@@ -90,7 +90,14 @@ class Registration:
             self.job(*self.arguments(), **dict(self.kwargs))
 
         session = Session(
-            self.name, scenario, self.values(), [self.job], options, only=True, listener=listener, command=command
+            self.name,
+            scenario,
+            self.values(),
+            [self.job],
+            options,
+            only=True,
+            listener=listener,
+            command=command,
         )
         return session.run()
 

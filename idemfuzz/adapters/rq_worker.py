@@ -22,6 +22,7 @@ from idemfuzz.abc import Gate
 from idemfuzz.adapters.rq import _detail, _fact, _function_name, _job_fact
 from idemfuzz.model import Access, Effect, Fact
 
+_SpawnWorker: Any
 try:
     from rq.worker import SpawnWorker as _SpawnWorker
 except ImportError:  # RQ before 2.2
@@ -151,7 +152,9 @@ def _enqueued(facts: Sequence[Fact], action: Callable[[], Any]) -> Any:
     # Several at once are each counted: the first with the Effect, the others beside it.
     result = _Watched.gate.perform(effect, action, call=facts[0])
     for fact in facts[1:]:
-        _Watched.gate.perform(Effect(effect.label, "rq", Access.DURABLE, _detail(fact)), lambda: None, call=fact)
+        _Watched.gate.perform(
+            Effect(effect.label, "rq", Access.DURABLE, _detail(fact)), lambda: None, call=fact
+        )
     return result
 
 
@@ -167,7 +170,9 @@ class _WorkerMixin:
 
     def execute_job(self, job: Any, *args: Any) -> Any:
         if _Watched.orders.pops(job.id):
-            _Watched.gate.tell("struck", execution=None, job=job.id, kind="kill-popped", where="between queue and job")
+            _Watched.gate.tell(
+                "struck", execution=None, job=job.id, kind="kill-popped", where="between queue and job"
+            )
             os.kill(os.getpid(), signal.SIGKILL)
         return super().execute_job(job, *args)  # type: ignore[misc]
 
@@ -190,11 +195,11 @@ def _hastened(ttl: int) -> int:
     return int(ttl) if lease is None else max(1, int(ttl - 60 + lease))
 
 
-class ForkingWorker(_ForkingMixin, _Worker):  # type: ignore[misc, valid-type]
+class ForkingWorker(_ForkingMixin, _Worker):
     """RQ's standard worker: a horse is forked for each job."""
 
 
-class SimpleWorker(_WorkerMixin, _SimpleWorker):  # type: ignore[misc, valid-type]
+class SimpleWorker(_WorkerMixin, _SimpleWorker):
     """RQ's worker that runs jobs in its own process; its lease is the job's timeout and a little more."""
 
     def get_heartbeat_ttl(self, *args: Any, **kwargs: Any) -> int:
@@ -327,7 +332,10 @@ class RqMessages:
                 lists.append("intermediate queue")
             if self._client.zscore(_registry_key(queue, "failed"), job_id) is not None:
                 lists.append("failed registry")
-            if any(key.decode().startswith(job_id) for key in self._client.zrange(_registry_key(queue, "wip"), 0, -1)):
+            if any(
+                key.decode().startswith(job_id)
+                for key in self._client.zrange(_registry_key(queue, "wip"), 0, -1)
+            ):
                 lists.append("started registry")
         left = fields.get("retries_left")
         return {

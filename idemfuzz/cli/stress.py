@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import time
@@ -48,28 +49,128 @@ def _pairs(context: click.Context, parameter: click.Parameter, value: tuple[str,
 
 @click.command("stress")
 @click.argument("target", metavar="TARGET")
-@click.option("--deliveries", type=int, default=100, show_default=True, metavar="N", help="How many messages are sent.")
-@click.option("--distinct", type=int, metavar="N", help="How many different jobs are among them [half, at most 200].")
-@click.option("--workers", type=int, default=4, show_default=True, metavar="N", help="Worker processes at a time.")
-@click.option("--worker-class", type=click.Choice(["fork", "simple", "spawn"]), default="fork", show_default=True, help="RQ's Worker, SimpleWorker or SpawnWorker.")
-@click.option("--kill-rate", type=float, default=0.1, show_default=True, metavar="SHARE", help="Which share of the executions is struck by a fault.")
-@click.option("--kill-at", metavar="EFFECT", help="SIGKILL the first execution of each job at this effect, as in db.commit or before:redis.SET#2.")
-@click.option("--queue-faults", callback=_listed, metavar="A,B,...", help="Which faults strike; `all` is every one, `list` explains them.")
-@click.option("--sending", callback=_listed, metavar="A,B,...", help="How copies are enqueued: new-id, same-id, unique [new-id,same-id].")
-@click.option("--producers", type=int, default=3, show_default=True, metavar="N", help="Threads that enqueue at the same time.")
-@click.option("--queues", type=int, default=1, show_default=True, metavar="N", help="Queues, of which each worker listens on all.")
-@click.option("--retries", type=int, default=3, show_default=True, metavar="N", help="Retry(max=N) of each message; 0 is none, RQ's own default.")
-@click.option("--job-timeout", type=int, default=15, show_default=True, metavar="SECONDS", help="RQ's job_timeout of each message.")
-@click.option("--lease", callback=_seconds, default="2s", show_default=True, metavar="TIME", help="What RQ adds to a lease, a minute in stock RQ.")
+@click.option(
+    "--deliveries", type=int, default=100, show_default=True, metavar="N", help="How many messages are sent."
+)
+@click.option(
+    "--distinct", type=int, metavar="N", help="How many different jobs are among them [half, at most 200]."
+)
+@click.option(
+    "--workers", type=int, default=4, show_default=True, metavar="N", help="Worker processes at a time."
+)
+@click.option(
+    "--worker-class",
+    type=click.Choice(["fork", "simple", "spawn"]),
+    default="fork",
+    show_default=True,
+    help="RQ's Worker, SimpleWorker or SpawnWorker.",
+)
+@click.option(
+    "--kill-rate",
+    type=float,
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="Which share of the executions is struck by a fault.",
+)
+@click.option(
+    "--kill-at",
+    metavar="EFFECT",
+    help="SIGKILL the first execution of each job at this effect, as in db.commit or before:redis.SET#2.",
+)
+@click.option(
+    "--queue-faults",
+    callback=_listed,
+    metavar="A,B,...",
+    help="Which faults strike; `all` is every one, `list` explains them.",
+)
+@click.option(
+    "--sending",
+    callback=_listed,
+    metavar="A,B,...",
+    help="How copies are enqueued: new-id, same-id, unique [new-id,same-id].",
+)
+@click.option(
+    "--producers",
+    type=int,
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Threads that enqueue at the same time.",
+)
+@click.option(
+    "--queues",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Queues, of which each worker listens on all.",
+)
+@click.option(
+    "--retries",
+    type=int,
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Retry(max=N) of each message; 0 is none, RQ's own default.",
+)
+@click.option(
+    "--job-timeout",
+    type=int,
+    default=15,
+    show_default=True,
+    metavar="SECONDS",
+    help="RQ's job_timeout of each message.",
+)
+@click.option(
+    "--lease",
+    callback=_seconds,
+    default="2s",
+    show_default=True,
+    metavar="TIME",
+    help="What RQ adds to a lease, a minute in stock RQ.",
+)
 @click.option("--stock", is_flag=True, help="Leave all of RQ's own times alone: recovery takes minutes.")
-@click.option("--duration", callback=_seconds, default="60s", show_default=True, metavar="TIME", help="After this long nothing more is sent.")
-@click.option("--drain", callback=_seconds, metavar="TIME", help="How long workers may finish after that [30s; 150s with kill-popped or restart].")
-@click.option("--database", metavar="URL|sqlite|none", help="Instead of a PostgreSQL database of the run's own.")
+@click.option(
+    "--duration",
+    callback=_seconds,
+    default="60s",
+    show_default=True,
+    metavar="TIME",
+    help="After this long nothing more is sent.",
+)
+@click.option(
+    "--drain",
+    callback=_seconds,
+    metavar="TIME",
+    help="How long workers may finish after that [30s; 150s with kill-popped or restart].",
+)
+@click.option(
+    "--database", metavar="URL|sqlite|none", help="Instead of a PostgreSQL database of the run's own."
+)
 @click.option("--redis", "redis_url", metavar="URL", help="Instead of a Redis server of the run's own.")
-@click.option("--env", callback=_pairs, multiple=True, metavar="NAME=TEXT", help="For the job's module; {database}, {redis} and {folder} are replaced.")
-@click.option("--ignore", multiple=True, metavar="PATTERN", help="What is not compared, as in users.updated_at or redis:cache:*.")
-@click.option("--allow", multiple=True, metavar="NAME", help="A database or host that may be written to though its name does not say test.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Seed of all lots.")
+@click.option(
+    "--env",
+    callback=_pairs,
+    multiple=True,
+    metavar="NAME=TEXT",
+    help="For the job's module; {database}, {redis} and {folder} are replaced.",
+)
+@click.option(
+    "--ignore",
+    multiple=True,
+    metavar="PATTERN",
+    help="What is not compared, as in users.updated_at or redis:cache:*.",
+)
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="NAME",
+    help="A database or host that may be written to though its name does not say test.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Seed of all lots."
+)
 @click.option("--report", multiple=True, metavar="json=FILE", help="Write a report for programs, too.")
 def command(
     target: str,
@@ -102,11 +203,11 @@ def command(
     TARGET is a registered job: shop.jobs:create_user, shop.jobs (if it registers one), or a file jobs.py:create_user. Its module
     finds its database and Redis in the environment: DATABASE_URL and REDIS_URL are set to servers of the run's own, --env sets others.
     """
-    try:
-        import psutil  # noqa: F401
-        import rq  # noqa: F401
-    except ImportError as error:
-        raise Unusable(f"{error.name} is not installed, which a stress run needs: pip install 'idemfuzz[stress]'") from error
+    missing = [name for name in ("psutil", "redis", "rq") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Unusable(
+            f"a stress run needs {', '.join(missing)}, which is not installed: pip install 'idemfuzz[stress]'"
+        )
     from idemfuzz.cli.run import _check_reports
     from idemfuzz.reporting.json_report import write_json
     from idemfuzz.reporting.screen import Screen
@@ -118,7 +219,13 @@ def command(
             click.echo(f"{name:<12} {text}{' (default)' if name in DEFAULT_FAULTS else ''}")
         return
     _check_reports(report)
-    faults = tuple(FAULTS) if queue_faults == ("all",) else DEFAULT_FAULTS if queue_faults is None else queue_faults
+    faults = (
+        tuple(FAULTS)
+        if queue_faults == ("all",)
+        else DEFAULT_FAULTS
+        if queue_faults is None
+        else queue_faults
+    )
     aim = None if kill_at is None else Aim.parse(kill_at)
     if aim is not None and queue_faults is None:
         faults = ("kill-horse",)
@@ -137,7 +244,13 @@ def command(
         job_timeout_seconds=job_timeout,
         lease_seconds=None if stock else lease,
         duration_seconds=duration,
-        drain_seconds=drain if drain is not None else 150.0 if {"kill-popped", "restart"} & set(faults) else 1200.0 if stock else 30.0,
+        drain_seconds=drain
+        if drain is not None
+        else 150.0
+        if {"kill-popped", "restart"} & set(faults)
+        else 1200.0
+        if stock
+        else 30.0,
         seed=seed,
         ignore=ignore,
         allow=allow,

@@ -25,8 +25,11 @@ _LABEL = 12
 def lines_of(report: StressReport, width: int = 100) -> Iterator[Text]:
     """The whole report, line by line; it reads the same without colour."""
     style = style_of(report.verdict)
-    yield Text().append(f"{mark_of(report.verdict)} ", style=style).append(report.name, style="bold").append(
-        f"  {_headline(report)}", style=style
+    yield (
+        Text()
+        .append(f"{mark_of(report.verdict)} ", style=style)
+        .append(report.name, style="bold")
+        .append(f"  {_headline(report)}", style=style)
     )
     for finding in report.findings:
         yield Text()
@@ -35,7 +38,9 @@ def lines_of(report: StressReport, width: int = 100) -> Iterator[Text]:
         yield Text()
         yield Text("What the queue did", style="bold")
         for behaviour in report.behaviours:
-            yield from _entry(behaviour.code, f"{behaviour.count} × {behaviour.title}. {behaviour.text}", width)
+            yield from _entry(
+                behaviour.code, f"{behaviour.count} × {behaviour.title}. {behaviour.text}", width
+            )
     if report.notes:
         yield Text()
         yield Text("Notes", style="bold")
@@ -112,7 +117,9 @@ def _story_to_json(story: Story) -> dict[str, Any]:
 
 def _headline(report: StressReport) -> str:
     if report.findings:
-        return f"{report.verdict}: " + "; ".join(dict.fromkeys(f"{f.code} {f.title}" for f in report.findings))
+        return f"{report.verdict}: " + "; ".join(
+            dict.fromkeys(f"{f.code} {f.title}" for f in report.findings)
+        )
     if report.why_unknown:
         return f"{report.verdict}: {report.why_unknown}"
     done = report.counts
@@ -139,13 +146,17 @@ def _finding(finding: StressFinding, width: int) -> Iterator[Text]:
 
 def _told(story: Story, width: int) -> Iterator[Text]:
     yield from _entry("For instance", f"the job with ({redact(story.arguments)}):", width)
-    lanes = {name: f"W{n}" for n, name in enumerate(dict.fromkeys(e.worker for e in story.timeline if e.worker), 1)}
+    lanes = {
+        name: f"W{n}" for n, name in enumerate(dict.fromkeys(e.worker for e in story.timeline if e.worker), 1)
+    }
     for entry in story.timeline:
         lane = lanes.get(entry.worker, "")
         text = f"{entry.at:9.3f} s  {lane:<3} {entry.what}"
         detail = f"  {redact(entry.detail)}" if entry.detail else ""
         line = text + detail
-        style = "red" if entry.what in ("struck", "ended: killed") else "dim" if entry.what == "enqueued" else ""
+        style = (
+            "red" if entry.what in ("struck", "ended: killed") else "dim" if entry.what == "enqueued" else ""
+        )
         yield Text("  " + (line if len(line) <= width - 2 else line[: width - 3] + "…"), style=style)
     if lanes:
         yield Text("  " + ", ".join(f"{lane}: worker {name}" for name, lane in lanes.items()), style="dim")
@@ -158,15 +169,27 @@ def _done(report: StressReport, width: int) -> Iterator[Text]:
         sent += f", {done['refused']} refused as duplicates"
     yield from _entry("sent", sent, width)
     parts = [f"{done['ok']} ended well"]
-    parts += [f"{done[name]} {word}" for name, word in (("failed", "failed"), ("killed", "killed")) if done[name]]
+    parts += [
+        f"{done[name]} {word}" for name, word in (("failed", "failed"), ("killed", "killed")) if done[name]
+    ]
     parts += [f"{done['overlapping']} overlapped"] if done["overlapping"] else []
-    yield from _entry("executions", f"{done['executions']}: {', '.join(parts)}; {done['effects']} effects", width)
+    yield from _entry(
+        "executions", f"{done['executions']}: {', '.join(parts)}; {done['effects']} effects", width
+    )
     strikes = ", ".join(f"{name} × {count}" for name, count in sorted(report.strikes.items()) if count)
-    yield from _entry("faults", f"{strikes or 'none'}; {counted(done['redelivered'], 'redelivery', 'redeliveries')} by RQ, "
-                      f"{counted(done['workers_replaced'], 'worker')} replaced", width)
+    yield from _entry(
+        "faults",
+        f"{strikes or 'none'}; {counted(done['redelivered'], 'redelivery', 'redeliveries')} by RQ, "
+        f"{counted(done['workers_replaced'], 'worker')} replaced",
+        width,
+    )
     if report.percentiles:
         times = ", ".join(f"{name} {value:.3f} s" for name, value in report.percentiles.items())
-        yield from _entry("speed", f"{report.rate:.1f} executions/s over {report.storm_seconds:.1f} s; from enqueue to end: {times}", width)
+        yield from _entry(
+            "speed",
+            f"{report.rate:.1f} executions/s over {report.storm_seconds:.1f} s; from enqueue to end: {times}",
+            width,
+        )
     yield from _entry("stores", ", ".join(redact(s) for s in report.stores), width)
     yield from _entry("within", "; ".join(report.bounds), width)
     yield from _entry("seed", str(report.seed), width)
@@ -177,4 +200,3 @@ def _entry(label: str, text: str, width: int) -> Iterator[Text]:
     yield Text().append(f"  {label:<{_LABEL}} ", style="dim").append(lines[0])
     for line in lines[1:]:
         yield Text(" " * (_LABEL + 3) + line)
-

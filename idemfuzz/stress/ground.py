@@ -82,7 +82,7 @@ def prepared(database: str | None, redis: str | None) -> Iterator[Ground]:
 
 
 class ReplyThief:
-    """A TCP proxy before Redis that can drop the reply to the next command, and the connection with it.
+    """A TCP proxy before Redis that can drop the reply to the next enqueue, and the connection with it.
 
     ``Redis(host, port)`` of redis-py 6 and later then sends the command again.
     """
@@ -97,7 +97,7 @@ class ReplyThief:
         threading.Thread(target=self._accept, name="idemfuzz-proxy", daemon=True).start()
 
     def arm(self) -> int:
-        """The reply to the next transaction is lost; how many were lost before."""
+        """The reply to the next enqueue (RPUSH) is lost; how many were lost before."""
         self._armed.set()
         return self.stolen
 
@@ -123,7 +123,7 @@ class ReplyThief:
             def forward() -> None:
                 with suppress(OSError):
                     while data := client.recv(65536):
-                        if b"EXEC\r\n" in data and self._armed.is_set():
+                        if b"RPUSH" in data and self._armed.is_set():
                             self._armed.clear()
                             stealing.set()
                         server.sendall(data)

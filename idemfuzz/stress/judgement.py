@@ -52,15 +52,17 @@ def judged(
     ledger = storm.ledger
     jobs = sorted({m.job for m in ledger.messages.values() if m.job >= 0})
     notes: list[Note] = []
-    sent_all = not storm.interrupted and ledger.counts["sent"] + ledger.counts["refused"] >= settings.deliveries
-    differences = compare(clean.state, state, clean.noise).differences
-    differences, order_notes = _without_order(differences, clean)
+    sent_all = (
+        not storm.interrupted and ledger.counts["sent"] + ledger.counts["refused"] >= settings.deliveries
+    )
+    differences, order_notes = _without_order(compare(clean.state, state, clean.noise).differences, clean)
     notes += order_notes
     owners = _Owners(arguments, _numbers(settings, clean, jobs))
     never_sent = {n for n in owners.numbers if n not in jobs and not ledger.forgotten}
     kept: dict[tuple[str, str, str], list[tuple[Difference, int | None]]] = defaultdict(list)
     owned = [(difference, owners.of(difference)) for difference in differences]
     undone = _undone(owned, clean, len(owners.numbers))
+    never_done = _never_done(ledger)
     for difference, owner in owned:
         if owner in never_sent:
             continue
@@ -74,17 +76,37 @@ def judged(
             continue
         if storm.unfinished and difference.kind is DifferenceKind.MISSING and owner is None:
             continue
+        if (
+            never_done
+            and owner is None
+            and difference.kind is DifferenceKind.CHANGED
+            and not difference.twice
+        ):
+            notes.append(
+                Note(
+                    "IDM204",
+                    f"{difference.store}: {difference.group} is made by several jobs, of which {len(never_done)} were never done: "
+                    "it was not judged",
+                )
+            )
+            continue
         kept[code, difference.store, difference.group].append((difference, owner))
     findings = [_finding(*key[:1], found, storm, arguments) for key, found in sorted(kept.items())]
-    lost = _lost(storm, arguments, {owner for found in kept.values() for _, owner in found if owner is not None})
+    lost = _lost(
+        storm, arguments, {owner for found in kept.values() for _, owner in found if owner is not None}
+    )
     findings += lost
     behaviours = tuple(_behaviours(storm, arguments))
     duplicates = sum(m.queued + len(m.requeued) > 1 for m in ledger.messages.values())
-    copies = sum(count > 1 for count in Counter(m.job for m in ledger.messages.values() if m.job >= 0).values())
+    copies = sum(
+        count > 1 for count in Counter(m.job for m in ledger.messages.values() if m.job >= 0).values()
+    )
     why = _why_unknown(storm, sent_all, duplicates + copies + ledger.forgotten, ledger)
     verdict = Verdict.VIOLATED if findings else Verdict.UNKNOWN if why else Verdict.HOLDS
     if storm.crashes:
-        notes.append(Note("IDM901", f"{len(storm.crashes)} workers ended by themselves; the first: {storm.crashes[0]}"))
+        notes.append(
+            Note("IDM901", f"{len(storm.crashes)} workers ended by themselves; the first: {storm.crashes[0]}")
+        )
     if ledger.counts["doubtful calls"]:
         notes.append(
             Note(
@@ -164,13 +186,14 @@ def _numbers(settings: Settings, clean: Clean, jobs: Sequence[int]) -> list[int]
     return list(range(max(top, settings.distinct or max(1, min(200, settings.deliveries // 2)))))
 
 
-def _without_order(
-    differences: Sequence[Difference], clean: Clean
-) -> tuple[list[Difference], list[Note]]:
+def _without_order(differences: Sequence[Difference], clean: Clean) -> tuple[list[Difference], list[Note]]:
     """Leave out what depends on the order of different jobs even when nothing goes wrong."""
     if clean.other_order is None:
         return list(differences), []
-    ordered = {(d.store, d.group, d.columns) for d in compare(clean.state, clean.other_order, clean.noise).differences}
+    ordered = {
+        (d.store, d.group, d.columns)
+        for d in compare(clean.state, clean.other_order, clean.noise).differences
+    }
     kept = [d for d in differences if (d.store, d.group, d.columns) not in ordered]
     notes = [
         Note("IDM901", f"{store}: {group} depends on the order of different jobs, and was not judged")
@@ -269,6 +292,12 @@ def _lost(storm: Storm, arguments: Arguments, told: set[int]) -> list[StressFind
     return findings
 
 
+def _never_done(ledger: Ledger) -> set[int]:
+    """The jobs of which no Execution ended well."""
+    sent = {m.job for m in ledger.messages.values() if m.job >= 0 and m.sent}
+    return sent - {m.job for m in ledger.messages.values() if m.succeeded}
+
+
 def _why_lost(messages: Sequence[Message], storm: Storm) -> str:
     """The setting of RQ, or the job's own doing, because of which nothing was done; empty if it was merely not yet."""
     message = messages[0]
@@ -342,8 +371,12 @@ def _story(job: int, ledger: Ledger, arguments: Arguments) -> Story:
     entries: list[TimelineEntry] = []
     for message in messages:
         entries += [TimelineEntry(at - begin, "enqueued", detail=message.job_id) for at in message.sent]
-        entries += [TimelineEntry(at - begin, "sent again", detail="its reply was lost") for at in message.sent_again]
-        entries += [TimelineEntry(at - begin, "given out again", detail=path) for at, path in message.requeued]
+        entries += [
+            TimelineEntry(at - begin, "sent again", detail="its reply was lost") for at in message.sent_again
+        ]
+        entries += [
+            TimelineEntry(at - begin, "given out again", detail=path) for at, path in message.requeued
+        ]
         for run in message.runs:
             who = f"{run.worker.rpartition('-')[2] or run.worker} pid {run.pid}"
             entries.append(TimelineEntry(run.started - begin, "started", who, message.job_id))
@@ -415,6 +448,8 @@ def _why_unknown(storm: Storm, sent_all: bool, duplicates: int, ledger: Ledger) 
         return "the time was over before everything was done"
     if not ledger.counts["ok"]:
         return "no execution ended well"
+    if storm.settings.kill_at is not None and not ledger.strikes:
+        return f"no execution came to {storm.settings.kill_at}; a finding's timeline shows the labels of a job's effects"
     if not duplicates:
         return "nothing was delivered twice: no copy was sent, and no execution was cut"
     return "" if sent_all else "the time was over before everything was sent; what was sent is right"
@@ -424,7 +459,10 @@ def _percentiles(latencies: Sequence[float]) -> dict[str, float]:
     if not latencies:
         return {}
     ordered = sorted(latencies)
-    at = {name: ordered[min(len(ordered) - 1, int(len(ordered) * p))] for name, p in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))}
+    at = {
+        name: ordered[min(len(ordered) - 1, int(len(ordered) * p))]
+        for name, p in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+    }
     return {**at, "max": ordered[-1]}
 
 

@@ -80,9 +80,7 @@ class Message:
 
     @property
     def overlaps(self) -> bool:
-        return any(
-            one.overlaps(other) for n, one in enumerate(self.runs) for other in self.runs[n + 1 :]
-        )
+        return any(one.overlaps(other) for n, one in enumerate(self.runs) for other in self.runs[n + 1 :])
 
     @property
     def is_ordinary(self) -> bool:
@@ -174,7 +172,7 @@ class Ledger:
 
     def died(self, name: str, at: float) -> None:
         """The process of a live Execution is gone without a word."""
-        run, message = self.live.pop(name)
+        run, _ = self.live.pop(name)
         run.ended, run.ending = at, Ended.KILLED
         self.counts["killed"] += 1
         if run.doubtful is not None:

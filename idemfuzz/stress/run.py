@@ -9,20 +9,17 @@ import os
 import pickle
 import random
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from idemfuzz.abc import Options, Store, Unusable
-from idemfuzz.adapters import load_adapters
-from idemfuzz.api import Registration, named, registrations
+from idemfuzz.api import Registration, registrations
 from idemfuzz.checkers import Noise, Span, State, strip
-from idemfuzz.engine import TrialGate
 from idemfuzz.model import Delta
 from idemfuzz.stress.channel import Receiver
 from idemfuzz.stress.fleet import Fleet
@@ -179,10 +176,13 @@ class _Run:
 
     def run(self) -> StressReport:
         started = time.monotonic()
-        if self._target.registration.setup is not None:
-            self._target.registration.setup()
         options = Options(allow=self._settings.allow, ignore=self._settings.ignore)
-        self._stores = opened(adopted(self._target.registration.values(), options))
+        stores = adopted(self._target.registration.values(), options)
+        for store in stores:
+            if hasattr(store, "check_given"):
+                store.check_given()
+        self._set_up()
+        self._stores = opened(stores)
         try:
             jobs = self._distinct()
             self._listener(Progress("one clean delivery at a time", total=jobs))
@@ -202,6 +202,18 @@ class _Run:
             )
         finally:
             closed(self._stores)
+
+    def _set_up(self) -> None:
+        """Once, before the baseline is remembered."""
+        setup = self._target.registration.setup
+        if setup is None:
+            return
+        try:
+            setup()
+        except Exception as error:
+            raise Unusable(
+                f"the setup of {self._target.name} fails: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            ) from error
 
     def _distinct(self) -> int:
         if not self._target.varies:
@@ -263,7 +275,7 @@ class _Run:
         return self._state(storm.ledger), effects
 
     def _check_clean(self, number: int, ledger: Ledger, messages: Any, fleet: Fleet) -> None:
-        (message, *_) = ledger.of_job(number) or [None]
+        message = next(iter(ledger.of_job(number)), None)
         if message is not None and message.succeeded:
             return
         error = next((run.error for run in message.runs if run.error), None) if message is not None else None
@@ -316,7 +328,9 @@ class _Run:
         def command(name: str) -> Sequence[str]:
             return worker_command(worker_class, self._ground.redis, self._queues, name, quick=quick)
 
-        fleet = Fleet(settings.workers, command, environment, folder, prefix=f"stress-{os.getpid()}-{folder.name[8:]}")
+        fleet = Fleet(
+            settings.workers, command, environment, folder, prefix=f"stress-{os.getpid()}-{folder.name[8:]}"
+        )
         messages = RqMessages(self._ground.redis, self._queues)
         try:
             fleet.start()

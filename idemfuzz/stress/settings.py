@@ -48,7 +48,7 @@ class Aim:
         Raises:
             Unusable: it is none of these.
         """
-        found = re.fullmatch(r"(?:(before|after):)?([^#\s:]+)(?:#([1-9]\d*))?", text)
+        found = re.fullmatch(r"(?:(before|after):)?([\w-]+\.[^#\s:]+)(?:#([1-9]\d*))?", text)
         if found is None:
             raise Unusable(
                 f"--kill-at {text!r} is not usable; expected an effect's label as a finding shows it, as in db.commit, "

@@ -25,7 +25,7 @@ from idemfuzz.stress.settings import Settings
 if TYPE_CHECKING:
     from idemfuzz.stress.run import Progress, Target
 
-__all__ = ["Storm", "Sending", "messages_of"]
+__all__ = ["Sending", "Storm", "messages_of"]
 
 _TICK_SECONDS = 0.2
 _WINDOW = 1_000
@@ -191,7 +191,9 @@ class Storm:
     # -- producers ---------------------------------------------------------------------------------------
 
     def _produce(self, which: int) -> None:
-        messages = self._messages.producer(self._messages.client_through(self._thief.port) if self._thief else None)
+        messages = self._messages.producer(
+            self._messages.client_through(self._thief.port) if self._thief else None
+        )
         try:
             for number, sending in enumerate(self._sendings):
                 if number % self._settings.producers != which:
@@ -231,7 +233,11 @@ class Storm:
                 raise
             except Exception as error:
                 # Redis is being restarted: a producer tries again.
-                if "restart" not in self._settings.faults or "Connection" not in type(error).__name__ or attempt == 39:
+                if (
+                    "restart" not in self._settings.faults
+                    or "Connection" not in type(error).__name__
+                    or attempt == 39
+                ):
                     raise
                 time.sleep(0.1)
         if thief is not None and thief.stolen > stolen:
@@ -313,9 +319,7 @@ class Storm:
         """Who was found dead at the last tick and has not been heard of since is dead."""
         for name in [name for name in self._suspects if name in self.ledger.live]:
             self.ledger.died(name, now)
-        self._suspects = {
-            name for name, (run, _) in list(self.ledger.live.items()) if not _is_alive(run.pid)
-        }
+        self._suspects = {name for name, (run, _) in list(self.ledger.live.items()) if not _is_alive(run.pid)}
 
     def _throw_back(self) -> None:
         assert self._redis is not None

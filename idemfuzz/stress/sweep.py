@@ -132,7 +132,9 @@ class Sweep:
         if not self._noise.learn(
             self._reference.delta.added, other.delta.added, self._reference.span, other.span
         ):
-            raise Unusable("two clean deliveries from the same state leave different things behind: nothing can be compared")
+            raise Unusable(
+                "two clean deliveries from the same state leave different things behind: nothing can be compared"
+            )
         self._effects = first[1].effects
 
     def _clean(self) -> tuple[State, _Child]:
@@ -203,7 +205,9 @@ class Sweep:
             _, status = os.waitpid(pid, 0)
         child.killed = not child.hung and os.WIFSIGNALED(status)
         ended = next((e for e in child.events if e["event"] == "ended"), None)
-        child.error = None if child.killed or child.hung else ended["error"] if ended else "it ended without a word"
+        child.error = (
+            None if child.killed or child.hung else ended["error"] if ended else "it ended without a word"
+        )
         return child
 
     def _listen(self, file: int, child: _Child) -> bool:

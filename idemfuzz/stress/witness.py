@@ -206,7 +206,9 @@ class WitnessGate:
         ):
             return
         execution.strike = None
-        self.tell("struck", execution=execution.name, job=execution.job_id, kind=strike.kind, where=str(strike))
+        self.tell(
+            "struck", execution=execution.name, job=execution.job_id, kind=strike.kind, where=str(strike)
+        )
         self._strike(execution, strike.kind)
 
     def _strike(self, execution: Execution, kind: str) -> None:

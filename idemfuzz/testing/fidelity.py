@@ -37,7 +37,9 @@ class Compared:
     def __str__(self) -> str:
         real = ", ".join(sorted(f"{p.code} {p.store}: {p.group}" for p in self.swept.problems)) or "holds"
         notes = ", ".join(f"{note.code} {note.text}" for note in self.report.notes)
-        simulated = ", ".join(f"{f.code} {f.summary}" for f in self.report.findings) or str(self.report.verdict)
+        simulated = ", ".join(f"{f.code} {f.summary}" for f in self.report.findings) or str(
+            self.report.verdict
+        )
         return f"{self.plan}: really {real}; simulated {simulated}" + (f" ({notes})" if notes else "")
 
 

@@ -78,7 +78,7 @@ class SqlStore:
             self._sessions.append(value)
 
     def open(self, gate: Gate) -> None:
-        self._check_given()
+        self.check_given()
         self._check_sessions()
         self._flavour.open()
         try:
@@ -186,8 +186,12 @@ class SqlStore:
 
     # -- parts -------------------------------------------------------------------------------------------
 
-    def _check_given(self) -> None:
-        """Never a database that was not given: a server's must say by its name that it may be changed."""
+    def check_given(self) -> None:
+        """Never a database that was not given: a server's must say by its name that it may be changed.
+
+        Raises:
+            Unusable: it does not.
+        """
         url = self.engine.url
         if url.get_backend_name() == "sqlite":
             return
