@@ -26,7 +26,7 @@ class Registration:
     """A job with what is needed to search it without a test."""
 
     job: Any
-    args: Sequence[Any] | Callable[[], Sequence[Any]] = ()
+    args: Sequence[Any] | Callable[..., Sequence[Any]] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     stores: Any = None
     setup: Callable[[], Any] | None = None
@@ -52,6 +52,21 @@ class Registration:
             p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters
         )
 
+    @property
+    def varies(self) -> bool:
+        """Whether ``args`` is a function of a number: each number is another job."""
+        return callable(self.args) and bool(inspect.signature(self.args).parameters)
+
+    def arguments(self, number: int = 0) -> tuple[Any, ...]:
+        """The positional arguments; with ``args=lambda n: ...`` those of job ``number``, else the same for each."""
+        if not callable(self.args):
+            return tuple(self.args)
+        return tuple(self.args(number) if self.varies else self.args())
+
+    def values(self) -> dict[str, object]:
+        """What the stores are found among, by name."""
+        return named(self.stores) if self.stores is not None else _globals_of(self.job)
+
     def search(
         self,
         options: Options,
@@ -74,8 +89,7 @@ class Registration:
             return prepared_and_called(prepared) if inspect.iscoroutine(prepared) else call()
 
         def call() -> Any:
-            args = self.args() if callable(self.args) else self.args
-            return self.job(*args, **dict(self.kwargs))
+            return self.job(*self.arguments(), **dict(self.kwargs))
 
         async def prepared_and_called(prepared: Awaitable[Any]) -> None:
             await prepared
@@ -83,9 +97,15 @@ class Registration:
             if inspect.isawaitable(called):
                 await called
 
-        values = named(self.stores) if self.stores is not None else _globals_of(self.job)
         session = Session(
-            self.name, scenario, values, [self.job], options, only=True, listener=listener, command=command
+            self.name,
+            scenario,
+            self.values(),
+            [self.job],
+            options,
+            only=True,
+            listener=listener,
+            command=command,
         )
         return session.run()
 
@@ -97,7 +117,7 @@ registrations: list[Registration] = []
 def register(
     job: Any = None,
     *,
-    args: Sequence[Any] | Callable[[], Sequence[Any]] = (),
+    args: Sequence[Any] | Callable[..., Sequence[Any]] = (),
     kwargs: Mapping[str, Any] | None = None,
     stores: Any = None,
     setup: Callable[[], Any] | None = None,
@@ -106,7 +126,8 @@ def register(
 ) -> Any:
     """Make a job known: a marked test need not name it, and `pytest --idemfuzz` collects it as an item.
 
-    Usable as a call or as a decorator. ``stores`` is a mapping name -> store, a sequence of stores, or a function
+    Usable as a call or as a decorator. ``args`` are the job's positional arguments, or a function that returns them; one
+    that takes a number makes different jobs of it (`idemfuzz stress` sends many, a search delivers number 0). ``stores`` is a mapping name -> store, a sequence of stores, or a function
     that returns one of these (called when the search begins). ``setup`` runs before each delivery's scenario, from
     restored state; it may be a coroutine function. ``options`` are those of the marker.
 

@@ -18,6 +18,7 @@ __all__ = ["EXIT_FOUND", "EXIT_HOLDS", "EXIT_UNUSABLE", "main"]
 EXIT_HOLDS, EXIT_FOUND, EXIT_UNUSABLE = 0, 1, 2
 _COMMANDS = {
     "run": "Search the marked tests or registered jobs of TARGETs.",
+    "stress": "Deliver a job many times by real workers, kill them, and judge what is left.",
     "demo": "Watch real jobs being judged on real databases.",
     "explain": "Say what the code of a finding means.",
     "doctor": "Say what idemfuzz found on this machine, and what is missing.",

@@ -112,6 +112,13 @@ CODES: dict[str, Code] = {
             "Look parents up by their own key inside the transaction that uses them; do not keep ids over a retry",
         ),
         Code(
+            "IDM204",
+            "job never done",
+            "A message was accepted, and in the end no execution of the job had ended well: the queue gave it up, or lost it.",
+            "Enqueue with retry=Retry(max=...), let each RQ worker listen on one queue, and have an outbox or a sweep enqueue "
+            "again what is still owed: no queue delivers what it has forgotten",
+        ),
+        Code(
             "IDM301",
             "retry never succeeds",
             "After the fault, every redelivery fails and the work stays undone.",
@@ -148,6 +155,46 @@ CODES: dict[str, Code] = {
             "left out when refused",
             "An error from a store is swallowed and something that expires by itself (a cache entry) is not written. A note.",
             "Nothing, if it is a cache",
+        ),
+        Code(
+            "IDM501",
+            "redelivered after a kill",
+            "A worker or its horse was killed in the middle of a job, and RQ gave the job out again: at once if the worker lives, "
+            "or when the lease of the dead worker is over. What RQ does, and no fault of the job. A note of a stress run.",
+            "Nothing, if the job can be run twice",
+        ),
+        Code(
+            "IDM502",
+            "overlapped by its redelivery",
+            "An execution was still at work (an orphaned horse, a paused machine) when RQ took it for lost and gave the job out again: "
+            "both ran at the same time. A note of a stress run.",
+            "Nothing, if two executions at once do no harm; a check before the work is not enough",
+        ),
+        Code(
+            "IDM503",
+            "run again after success",
+            "The job's body had ended well, and RQ ran it again: its success callback raised, its result could not be "
+            "stored, or Redis came back with an older state. A note of a stress run.",
+            "Nothing, if the job can be run twice; let success callbacks catch their own errors",
+        ),
+        Code(
+            "IDM504",
+            "one id queued several times",
+            "RQ does not look whether a job with the same id is already queued: each enqueue is another delivery. A note of a stress run.",
+            "Enqueue with unique=True, and let the job be safe all the same: it is accepted again when the first one's hash has expired",
+        ),
+        Code(
+            "IDM505",
+            "copy refused by unique=True",
+            "RQ refused a message because a job with its id exists. A note of a stress run.",
+            "Nothing",
+        ),
+        Code(
+            "IDM506",
+            "message never done",
+            "Of a message that the queue had accepted no execution ended well, though the job was done by another copy of it. A note of "
+            "a stress run; where no copy did it, it is IDM204.",
+            "See IDM204",
         ),
         Code(
             "IDM901",

@@ -41,7 +41,15 @@ from idemfuzz.model import (
 from idemfuzz.reporting.certificate import certificate, headline
 from idemfuzz.reporting.redaction import redact, redacted
 
-__all__ = ["REPORT_VERSION", "check_writable", "report_to_json", "to_json", "write"]
+__all__ = [
+    "REPORT_VERSION",
+    "check_writable",
+    "difference_to_json",
+    "report_to_json",
+    "to_json",
+    "write",
+    "write_json",
+]
 
 REPORT_VERSION = 1
 _DEPTH_MAX = 40
@@ -105,7 +113,16 @@ def write(path: Path, reports: Reports, *, command: str | None = None) -> None:
     Raises:
         Unusable: it cannot be written.
     """
-    text = json.dumps(to_json(reports, command=command), indent=2, ensure_ascii=False, allow_nan=False)
+    write_json(path, to_json(reports, command=command))
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write any document as `write` does.
+
+    Raises:
+        Unusable: it cannot be written.
+    """
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     temporary = ""
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -164,7 +181,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "title": finding.title,
         "verdict": str(finding.verdict),
         "summary": finding.summary,
-        "differences": [_difference(difference) for difference in finding.differences],
+        "differences": [difference_to_json(difference) for difference in finding.differences],
         "counterexample": _counterexample(finding.counterexample),
         "cause": finding.cause,
         "remedy": finding.remedy,
@@ -174,7 +191,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _difference(difference: Difference) -> dict[str, Any]:
+def difference_to_json(difference: Difference) -> dict[str, Any]:
     return {
         "kind": str(difference.kind),
         "store": difference.store,

@@ -60,8 +60,17 @@ class Screen:
         if not self.live:
             return
         # What stands around the name needs about 60 cells.
-        label = f"{cut(clean(name), max(16, self.width - 62))}  {phase:<9}".replace("[", "\\[")
+        label = f"{cut(clean(name), max(16, self.width - 62))}  {phase:<9}"
         found = f"{findings} finding{'' if findings == 1 else 's'}" if findings else ""
+        self._draw(label, done, total, found)
+
+    def show(self, label: str, done: int, total: int, found: str = "") -> None:
+        """The same line with a text of the caller's."""
+        if self.live:
+            self._draw(cut(clean(label), max(16, self.width - 52)), done, total, found)
+
+    def _draw(self, label: str, done: int, total: int, found: str) -> None:
+        label = label.replace("[", "\\[")
         if self._progress is None:
             self._progress = Progress(
                 TextColumn("{task.description}"),

@@ -20,6 +20,7 @@ LAYERS = [
     ("idemfuzz.corpus",),
     ("idemfuzz.session",),
     ("idemfuzz.api",),
+    ("idemfuzz.stress",),
     ("idemfuzz.testing",),
     ("idemfuzz.pytest_hooks", "idemfuzz.pytest_plugin", "idemfuzz.pytest_search", "idemfuzz.demo"),
     ("idemfuzz.cli",),

@@ -157,6 +157,16 @@ class RedisStore:
             self._identity = (where, self.address.db)
         return self._identity
 
+    @property
+    def place(self) -> str:
+        """Where it is: one text in every process."""
+        return str(self.address)
+
+    @property
+    def in_process(self) -> bool:
+        """Whether another process would have one of its own."""
+        return self.address.is_fake
+
     def open(self, gate: Gate) -> None:
         """Remember every key of the database, and start tapping.
 

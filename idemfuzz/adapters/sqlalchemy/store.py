@@ -13,7 +13,7 @@ from sqlalchemy.pool import QueuePool
 
 from idemfuzz.abc import Gate, Options, Unusable
 from idemfuzz.adapters.sqlalchemy.awaited import core_of, is_async, plain, within
-from idemfuzz.adapters.sqlalchemy.flavour import Rows, identity_of
+from idemfuzz.adapters.sqlalchemy.flavour import Rows, identity_of, is_memory
 from idemfuzz.adapters.sqlalchemy.mysql import MysqlFlavour
 from idemfuzz.adapters.sqlalchemy.postgresql import PostgresqlFlavour
 from idemfuzz.adapters.sqlalchemy.sqlite import SqliteFlavour
@@ -61,6 +61,16 @@ class SqlStore:
         return self._identity
 
     @property
+    def place(self) -> str:
+        """Where it is: one text in every process."""
+        return repr(self._identity)
+
+    @property
+    def in_process(self) -> bool:
+        """Whether another process would have one of its own."""
+        return self.engine.url.get_backend_name() == "sqlite" and is_memory(self.engine)
+
+    @property
     def shared_connection(self) -> bool:
         """Whether two overlapping Executions have used one connection."""
         return self._tap.shared
@@ -72,7 +82,7 @@ class SqlStore:
             self._sessions.append(value)
 
     def open(self, gate: Gate) -> None:
-        self._check_given()
+        self.check_given()
         self._gate = gate
         self._check_sessions()
         self._flavour.open(gate)
@@ -185,8 +195,12 @@ class SqlStore:
 
     # -- parts -------------------------------------------------------------------------------------------
 
-    def _check_given(self) -> None:
-        """Never a database that was not given: a server's must say by its name that it may be changed."""
+    def check_given(self) -> None:
+        """Never a database that was not given: a server's must say by its name that it may be changed.
+
+        Raises:
+            Unusable: it does not.
+        """
         url = self.engine.url
         if url.get_backend_name() == "sqlite":
             return
