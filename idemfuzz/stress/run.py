@@ -128,6 +128,10 @@ def _importable(registration: Registration) -> Target:
             f"{'a closure or a lambda' if '<' in name else f'{type(job).__name__} in {module}'}. A job for real workers is a "
             "function at the top level of a module"
         )
+    if inspect.iscoroutinefunction(job):
+        raise Unusable(
+            f"{registration.name} is a coroutine function, which a stress run cannot watch; use `idemfuzz run`"
+        )
     found: Any = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)

@@ -12,13 +12,13 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from idemfuzz.abc import Errors
+from idemfuzz.abc import Errors, Unusable
 from idemfuzz.engine.source import innermost_user_line
 from idemfuzz.model import Effect, Fact
 from idemfuzz.stress.channel import Reporter
@@ -71,6 +71,10 @@ class Execution:
         return False
 
     @property
+    def crowded(self) -> bool:
+        return False
+
+    @property
     def dead(self) -> bool:
         return False
 
@@ -113,6 +117,16 @@ class WitnessGate:
 
     def source(self) -> Any:
         return innermost_user_line(2)
+
+    def wait(self, awaitable: Awaitable[T]) -> T:
+        """Refused: a worker process does not halt coroutines.
+
+        Raises:
+            Unusable: always; such jobs are for the search.
+        """
+        raise Unusable(
+            "asynchronous clients are not watched in worker processes; search this job with `idemfuzz run`"
+        )
 
     def tell(self, event: str, **fields: Any) -> None:
         """Report something that is no Effect."""
