@@ -254,6 +254,8 @@ class Options:
     allow: tuple[str, ...] = ()
     redelivery_window: float | None = None
     max_trials: int = 400
+    full_read_rows_max: int = 1000
+    """How many rows of an SQL database are read after each trial; the largest tables beyond that get a journal."""
     timeout: float = 10.0
     strict: bool = False
     attempts: int = 3
