@@ -7,6 +7,7 @@ changes that the store tells are those of all rows before and after, `restore` l
 from __future__ import annotations
 
 import sqlite3
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -738,6 +739,19 @@ def test_tables_of_another_owner_are_read_in_full(engine: Any) -> None:
         assert subject.store is not None
         assert subject.store.description == "sql; items read in full: the role does not own it"
         subject.do(job(plain, "DELETE FROM items WHERE id = 1"))
+
+
+@on_postgresql
+def test_a_role_that_may_not_make_all_haste_gets_its_connections_back_as_they_were(engine: Any) -> None:
+    run(engine, *items(engine))
+    usual = "SELECT setting = reset_val FROM pg_settings WHERE name = 'synchronous_commit'"
+    with _plain_role(engine, owner=False) as plain:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="idemfuzz could not remove")
+            with followed(plain, rows_max=1) as subject:
+                subject.do(job(plain, "DELETE FROM items WHERE id = 1"))
+        with plain.connect() as connection:
+            assert connection.exec_driver_sql(usual).scalar() is True
 
 
 @on_postgresql

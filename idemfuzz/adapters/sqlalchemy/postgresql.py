@@ -111,8 +111,8 @@ class PostgresqlFlavour:
         self.refused: dict[str, str] = {}
         self.unsure: frozenset[str] = frozenset()
         self._replica = True
-        self._prompt: weakref.WeakSet[Any] = weakref.WeakSet()
-        """Connections that make haste."""
+        self._prompt: weakref.WeakKeyDictionary[Any, Sequence[str]] = weakref.WeakKeyDictionary()
+        """Connections that make haste, and the settings that each was allowed."""
         self._haste = dict(_HASTE)
         self._usual: dict[str, str] = {}
         """The settings that make a search faster, and what they are without it."""
@@ -123,6 +123,9 @@ class PostgresqlFlavour:
     def open(self, gate: Gate) -> None:
         self._side = _synchronous(self._engine)
         self._own = self._connected()
+        # Before our own connection makes haste itself.
+        settings = ", ".join(f"current_setting('{name}')" for name in _HASTE)
+        self._usual = dict(zip(_HASTE, self._run(f"SELECT {settings}")[0], strict=True))
         # For what is sent without parameters, and so that restoring waits for no disk and is seen by no SERIALIZABLE.
         self._run(
             "SET lock_timeout = '5s'; SET standard_conforming_strings = on; SET synchronous_commit = off; "
@@ -200,13 +203,13 @@ class PostgresqlFlavour:
 
     def _be_as_usual(self) -> None:
         """Take `welcome` back."""
-        for connection in list(self._prompt):
+        for connection, names in list(self._prompt.items()):
             # What is still in a transaction is the test's own, and ends with it.
             # One that belongs to an event loop cannot be asked now; the loop's end is its own.
             if isinstance(connection, Plain) or connection.closed:
                 continue
             if int(connection.info.transaction_status) == 0:
-                self._at_once(connection, _settings(self._usual))
+                self._at_once(connection, _settings({name: self._usual[name] for name in names}))
         self._prompt.clear()
 
     def sizes(self, rows_max: int) -> Mapping[str, int]:
@@ -405,7 +408,7 @@ class PostgresqlFlavour:
         connection.rollback()
         # psycopg 3 forgets its prepared statements when it sees this pass, but looks at each text only once.
         self._at_once(connection, f"DISCARD ALL /* {next(_numbers)} */")
-        self._prompt.discard(connection)
+        self._prompt.pop(connection, None)
         return True
 
     def autocommits(self, connection: Any, statement: Statement) -> bool:
@@ -418,9 +421,6 @@ class PostgresqlFlavour:
         """
         if connection in self._prompt:
             return
-        if not self._usual:
-            names = ", ".join(f"current_setting('{name}')" for name in _HASTE)
-            self._usual = dict(zip(_HASTE, self._run(f"SELECT {names}")[0], strict=True))
         try:
             self._at_once(connection, _settings(self._haste))
         except (self._error, self._engine.dialect.loaded_dbapi.Error):
@@ -428,7 +428,7 @@ class PostgresqlFlavour:
             self._haste.pop("deadlock_timeout", None)
             connection.rollback()
             self._at_once(connection, _settings(self._haste))
-        self._prompt.add(connection)
+        self._prompt[connection] = tuple(self._haste)
 
     def _at_once(self, connection: Any, sql: str) -> Sequence[Any]:
         """A statement of ours on an idle connection of the pool, outside any transaction; its first row."""
