@@ -5,5 +5,5 @@ one function, ``measure(settings) -> Table``; it is entered in `BENCHMARKS`. Not
 depend on the machine, and the page that they are written to describes it.
 """
 
-BENCHMARKS = ("three_jobs", "throughput", "plugin_cost", "replays", "certify")
+BENCHMARKS = ("three_jobs", "throughput", "plugin_cost", "replays", "certify", "stored_rows")
 """In the order of the page."""

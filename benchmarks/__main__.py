@@ -39,7 +39,7 @@ def _listed(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--repeats", type=click.IntRange(min=1), help="Repetitions instead of each benchmark's own.")
 @click.option("--write", is_flag=True, help=f"Put the tables into {PAGE.parent.name}/{PAGE.name}.")
 def main(names: tuple[str, ...], stores: frozenset[str] | None, repeats: int | None, write: bool) -> None:
-    """Measure: NAME is one of three_jobs, throughput, plugin_cost, replays, certify; all without one."""
+    """Measure: NAME is one of three_jobs, throughput, plugin_cost, replays, certify, stored_rows; all without one."""
     console = Console()
     if not console.is_terminal:
         console.width = 180

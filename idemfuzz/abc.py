@@ -134,7 +134,11 @@ class Gate(Protocol):
 
 @runtime_checkable
 class Store(Protocol):
-    """An adapter to one thing with state. All methods run outside deliveries."""
+    """An adapter to one thing with state. All methods run outside deliveries.
+
+    One that learns its changes from something else than the state itself may also have ``verify() -> str | None``: asked
+    between trials at the end of a search, it looks at all of the state and says what speaks against what it has told.
+    """
 
     name: str
     kind: str
@@ -269,6 +273,8 @@ class Options:
     allow: tuple[str, ...] = ()
     redelivery_window: float | None = None
     max_trials: int = 400
+    full_read_rows_max: int = 500
+    """How many rows of an SQL database are read after each trial; the largest tables beyond that get a journal."""
     timeout: float = 10.0
     strict: bool = False
     attempts: int = 3

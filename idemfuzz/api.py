@@ -334,6 +334,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "deliveries": _whole(2),
     "overlapping": _whole(2),
     "max_trials": _whole(1),
+    "full_read_rows_max": _whole(0),
     "attempts": _whole(2),
     "seed": _whole(0),
     "timeout": _seconds,

@@ -25,6 +25,7 @@ _OPTIONS = (
     "stores",
     "redelivery_window",
     "max_trials",
+    "full_read_rows_max",
     "strict",
     "timeout",
 )

@@ -478,6 +478,7 @@ class Session:
     def _search(self, started: float) -> Report:
         reference, verdict, notes = self._learn()
         if verdict is not None:
+            notes += self._disagreements()
             return self._report(started, reference, verdict, [], notes, [], exhaustive=False)
         model = self._model(reference)
         causes = Causes(self._alike)
@@ -487,7 +488,11 @@ class Session:
         else:
             coverage += self._cover(model, reference, causes)
         findings = self._confirm(reference, causes)
-        notes += self._doubts(coverage)
+        disagreements = self._disagreements()
+        if disagreements:
+            # What was found may come of a state that was not the baseline.
+            findings = [replace(finding, verdict=Verdict.UNKNOWN) for finding in findings]
+        notes += self._doubts(coverage) + disagreements
         doubted = any(note.code.startswith("IDM9") for note in notes) or any(
             f.verdict is Verdict.UNKNOWN for f in findings
         )
@@ -709,6 +714,14 @@ class Session:
             elif covered.ran and not covered.fired and covered.unreached:
                 notes.append(Note("IDM906", _unreached(covered.explorer)))
         return notes
+
+    def _disagreements(self) -> list[Note]:
+        """Stores that learn what changed without reading everything read everything now, once."""
+        verifying = (
+            verify for store in self._stores if (verify := getattr(store, "verify", None)) is not None
+        )
+        found = [doubt for verify in verifying if (doubt := verify()) is not None]
+        return [Note("IDM907", f"{doubt}. {CODES['IDM907'].remedy}") for doubt in found]
 
     def _report(
         self,

@@ -233,5 +233,12 @@ CODES: dict[str, Code] = {
             "No fault of this kind came to pass: the points that the clean delivery showed were not reached again.",
             "Look for effects that depend on time or randomness",
         ),
+        Code(
+            "IDM907",
+            "journal and tables disagree",
+            "The journal of what each trial changed says that all is as it was, and a look at all rows says that it is not: something "
+            "was written past the triggers, so what the trials compared is in doubt.",
+            "Search with full_read_rows_max=1000000000, which reads all rows after each trial; and please report what the job does",
+        ),
     )
 }

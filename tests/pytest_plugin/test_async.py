@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 import textwrap
 
 import pytest
@@ -266,7 +267,7 @@ def test_a_module_and_a_coroutine_function(suite, pytester: pytest.Pytester):
             await app.naive(engine, "a@b")
         """
     )
-    done = pytester.run("idemfuzz", "run", "jobs:welcome")
+    done = pytester.run(sys.executable, "-m", "idemfuzz.cli", "run", "jobs:welcome")
     assert done.ret == 1, done.stdout.str() + done.stderr.str()
     done.stdout.fnmatch_lines(["*IDM101*"])
 
@@ -285,7 +286,7 @@ def test_the_printed_command_shows_the_finding_in_a_fresh_process(suite, pyteste
     command = re.search(r"Replay +(idemfuzz .*)", result.stdout.str())
     assert command is not None, result.stdout.str()
     for _ in range(2):
-        again = pytester.run(*shlex.split(command[1]))
+        again = pytester.run(sys.executable, "-m", "idemfuzz.cli", *shlex.split(command[1])[1:])
         assert again.ret == 1
         again.stdout.fnmatch_lines(["*IDM101*", "*3 of 3 times*"])
 

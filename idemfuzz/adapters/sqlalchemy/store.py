@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -14,9 +15,11 @@ from sqlalchemy.pool import QueuePool
 from idemfuzz.abc import Gate, Options, Unusable
 from idemfuzz.adapters.sqlalchemy.awaited import core_of, is_async, plain, within
 from idemfuzz.adapters.sqlalchemy.flavour import Rows, identity_of, is_memory
+from idemfuzz.adapters.sqlalchemy.journal import listed, worth_following
 from idemfuzz.adapters.sqlalchemy.mysql import MysqlFlavour
 from idemfuzz.adapters.sqlalchemy.postgresql import PostgresqlFlavour
 from idemfuzz.adapters.sqlalchemy.sqlite import SqliteFlavour
+from idemfuzz.adapters.sqlalchemy.statement import Statement
 from idemfuzz.adapters.sqlalchemy.tap import DialectTap
 from idemfuzz.model import Delta, Fact, FactKind
 
@@ -29,7 +32,7 @@ _FLAVOURS: Mapping[str, Any] = {
 
 
 class SqlStore:
-    """Captures by comparing rows with the baseline, restores what differs; sessions handed in are kept usable."""
+    """Captures by a journal of what changed, or by comparing all rows; restores; keeps sessions handed in usable."""
 
     kind = "sql"
 
@@ -54,6 +57,10 @@ class SqlStore:
         self._counted: dict[str, Counter[Any]] = {}
         self._added: Rows = {}
         self._removed: Rows = {}
+        self._outgrown = False
+        """Whether the triggers of a journal that has ended are still in the database."""
+        self._failed: str | None = None
+        """Why the baseline may be unknown."""
         self._overflow: int | None = None
 
     @property
@@ -74,6 +81,17 @@ class SqlStore:
     def shared_connection(self) -> bool:
         """Whether two overlapping Executions have used one connection."""
         return self._tap.shared
+
+    @property
+    def description(self) -> str:
+        """The kind, with how the changes of large tables are learned."""
+        parts = [self.kind]
+        followed, refused = self._flavour.journaled, self._flavour.refused
+        if followed:
+            parts.append(f"{len(followed)} table{'' if len(followed) == 1 else 's'} by journal")
+        for why in dict.fromkeys(refused.values()):
+            parts.append(f"{listed([n for n in refused if refused[n] == why])} read in full: {why}")
+        return "; ".join(parts)
 
     def hand(self, value: Any) -> None:
         """Remember a Session that the scenario and the job may share."""
@@ -102,8 +120,10 @@ class SqlStore:
             self._within(lambda: self.engine.raw_connection().close())
             self._within(self.engine.dispose)
         self._known = [(s, {id(o) for o in s.identity_map.values()}) for s in self._plain_sessions()]
-        self._remember(self._flavour.read())
-        self._tap = DialectTap(self.name, self._identity, self._flavour, gate)
+        rows_max = self._options.full_read_rows_max
+        self._flavour.follow(worth_following(self._flavour.sizes(rows_max), rows_max))
+        self._remember({**self._flavour.look().rows, **self._flavour.read(self._flavour.unsure)})
+        self._tap = DialectTap(self.name, self._identity, self._flavour, gate, self._foresee)
         self._tap.attach(self.engine)
 
     def changes(self) -> Delta:
@@ -113,15 +133,14 @@ class SqlStore:
         if self._flavour.unchanged():
             self._added, self._removed = {}, {}
             return Delta()
-        now = self._flavour.read()
-        added: dict[str, list[Any]] = {}
-        removed: dict[str, list[Any]] = {}
-        for table, rows in now.items():
-            before = self._baseline.get(table, [])
+        look = self._flavour.look()
+        added, removed = dict(look.added), dict(look.removed)
+        for table, rows in look.rows.items():
+            before = self._before(table)
             if rows == before:
                 continue
             left = Counter(rows)
-            left.subtract(self._counted.get(table, Counter()))
+            left.subtract(self._counted[table])
             added[table] = [row for row, count in left.items() for _ in range(count)]
             removed[table] = [row for row, count in left.items() for _ in range(-count)]
         self._added, self._removed = added, removed
@@ -131,6 +150,19 @@ class SqlStore:
         self._release_sessions()
         self._flavour.restore(self._added, self._removed)
         self._added, self._removed = {}, {}
+        if self._outgrown:
+            self._flavour.unfollow()
+            self._outgrown = False
+
+    def verify(self) -> str | None:
+        """Between trials: what speaks against the journal, after a look at all rows of the tables that it follows."""
+        strayed = self._flavour.strayed()
+        if not strayed:
+            return self._failed
+        return (
+            f"{listed(strayed)} in {self.name!r} should be as before the search and is not: "
+            "something changed rows past the triggers"
+        )
 
     def perturb(self) -> bool:
         return bool(self._flavour.perturb())
@@ -191,7 +223,14 @@ class SqlStore:
         if self._tap.level is not None or self.engine.dialect.is_async:
             # No connection must keep the level, or belong to a loop that may be gone before the next one needs it.
             self._within(self.engine.dispose)
-        self._flavour.close()
+        try:
+            self._flavour.close()
+        except Exception as error:
+            warnings.warn(
+                f"idemfuzz could not remove its triggers from {self.name!r} ({str(error).strip()}): something still "
+                "holds locks. The next search of this database removes them",
+                stacklevel=2,
+            )
 
     # -- parts -------------------------------------------------------------------------------------------
 
@@ -254,8 +293,27 @@ class SqlStore:
         within(self.engine, self._gate, action)
 
     def _remember(self, rows: Rows) -> None:
-        self._baseline = {table: list(found) for table, found in rows.items()}
-        self._counted = {table: Counter(found) for table, found in self._baseline.items()}
+        for table, found in rows.items():
+            self._baseline[table] = list(found)
+            self._counted[table] = Counter(found)
+
+    def _before(self, table: str) -> list[Any]:
+        if table not in self._baseline:
+            self._remember({table: self._flavour.recall(table)})
+        return self._baseline[table]
+
+    def _foresee(self, connection: Any, statement: Statement) -> None:
+        """A journal cannot follow a change of the table itself: what it has told so far gives the baseline to compare with."""
+        try:
+            if self._flavour.foresee(connection, statement):
+                self._remember(self._flavour.reconstruct())
+                self._outgrown = True
+        except Exception as error:
+            # Nothing of this must reach the job.
+            self._failed = (
+                f"before `{statement.label}`, the baseline of {self.name!r} could not be read "
+                f"({str(error).strip()}), so that nothing is certain after it"
+            )
 
     def _facts(self, rows: Rows) -> tuple[Fact, ...]:
         facts = []
@@ -266,7 +324,10 @@ class SqlStore:
             decoded = self._flavour.decode(name, found)
             if table.key:
                 decoded = sorted(decoded, key=lambda row: tuple(repr(row[k]).rjust(24) for k in table.key))
-            facts += [Fact(self.name, FactKind.ROW, name, row, table.key, table.generated) for row in decoded]
+            facts += [
+                Fact(self.name, FactKind.ROW, table.whole or name, row, table.key, table.generated)
+                for row in decoded
+            ]
         return tuple(facts)
 
 

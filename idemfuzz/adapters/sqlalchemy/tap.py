@@ -49,7 +49,15 @@ def strangers() -> Sequence[str]:
 class DialectTap:
     """Wraps the dialects of all Engines to one database, from attach to detach."""
 
-    def __init__(self, name: str, identity: Hashable, flavour: Flavour, gate: Gate) -> None:
+    def __init__(
+        self,
+        name: str,
+        identity: Hashable,
+        flavour: Flavour,
+        gate: Gate,
+        foresee: Callable[[Any, Statement], None],
+    ) -> None:
+        """``foresee`` is told of a statement that may change tables other than row by row, just before it runs."""
         self.shared = False
         self.defined = False
         self.level: str | None = None
@@ -58,6 +66,7 @@ class DialectTap:
         self._identity = identity
         self._flavour = flavour
         self._gate = gate
+        self._foresee = foresee
         self._engine: Engine
         self._dialects: list[Any] = []
         self._used: dict[Hashable, dict[int, Any]] = {}
@@ -203,11 +212,13 @@ class DialectTap:
         if self._flavour.stale:
             self._flavour.freshen()
         scope = self._gate.scope()
-        if scope is None:
-            action()
-            return
         statement = understand(sql)
         connection = self.plain(getattr(cursor, "_adapt_connection", None) or cursor.connection)
+        if scope is None:
+            if statement.reshapes:
+                self._foresee(connection, statement)
+            action()
+            return
         self._use(connection, scope)
         autocommit = self._flavour.autocommits(connection, statement)
         values = None if many else literal(parameters)
@@ -215,6 +226,8 @@ class DialectTap:
         effect = self._effect(statement, parameters, values, autocommit, self._gate.source(), footprint)
 
         def act() -> None:
+            if statement.reshapes:
+                self._foresee(connection, statement)
             action()
             # Noted before a fault strikes after the Effect: the transaction is open all the same.
             self._note(connection, statement, autocommit)
@@ -391,6 +404,10 @@ class DialectTap:
         if books is not None:
             books.end()
 
+    def welcome(self, connection: Any) -> None:
+        """A connection of an Engine that the job has made."""
+        self._flavour.welcome(connection)
+
     # -- what is remembered of connections ---------------------------------------------------------------
 
     def _use(self, connection: Any, scope: Any) -> None:
@@ -536,7 +553,10 @@ def _engine_connected(connection: Any) -> None:
     if tap is not None:
         tap.wrap(engine)
         level = connection.get_execution_options().get("isolation_level")
-        tap.meet(tap.plain(connection.connection.dbapi_connection), level)
+        driver = tap.plain(connection.connection.dbapi_connection)
+        tap.meet(driver, level)
+        if engine is not tap._engine:
+            tap.welcome(driver)
         return
     if any(known._gate.scope() is not None for known in _taps.values()):
         shown_url = engine.url.render_as_string(hide_password=True)
