@@ -79,11 +79,24 @@ def opened(name: str) -> Iterator[tuple[Any, str]]:
     else:
         kind = "mysql" if name == "mariadb" else name
         with servers.database(kind) as url, _engine(url) as engine:
+            if kind == "postgresql":
+                # For the same reason as with SQLite.
+                event.listen(
+                    engine,
+                    "connect",
+                    lambda connection, _: _at_once(connection, "SET synchronous_commit = off"),
+                )
             found = servers.mysql() if kind == "mysql" else servers.postgresql()
             yield (
                 engine,
                 f"{'MariaDB' if kind == 'mysql' else 'PostgreSQL'} {found.version.partition('-')[0]}",
             )
+
+
+def _at_once(connection: Any, statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+    connection.commit()
 
 
 @contextmanager
