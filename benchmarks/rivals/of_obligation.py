@@ -40,7 +40,7 @@ def main(url: str, redis_url: str, name: str) -> None:
         client.flushdb()
         jobs.clear(engine)
         queue = Queue("bench", connection=client)
-        queue.enqueue("benchmarks.peers.of_obligation.work", url, name, retry=Retry(max=2))
+        queue.enqueue("benchmarks.rivals.of_obligation.work", url, name, retry=Retry(max=2))
         return name
 
     def observe(_: str) -> Any:

@@ -1,13 +1,14 @@
 """How do others do with the same jobs, on the same servers, in the same run?
 
 frontrun 0.7.0 searches interleavings: two threads run the job; it is told by an invariant (one payment) what is right.
-*find* stops at the first violation; *certify* asks for everything, without a bound on preemptions, for at most
-60 seconds. It has an Engine or a client for each run, as its manual has it, through psycopg2 (it does not work with
+*find* stops at the first violation; *all* and *certify* ask for everything, without a bound on preemptions, for at
+most 20 seconds. It has an Engine or a client for each run, as its manual has it, through psycopg2 (it does not work with
 psycopg 3). pytest-obligation 0.23.0 interrupts an RQ job, on a real Redis, after each commit and call that it sees;
 it is told by an observation (the rows of each table) what to compare. idemfuzz is told nothing. *find* is the
 time until the first candidate, *confirmed* until the whole search is over; against frontrun it uses this one explorer
 alone, against pytest-obligation all of them. Each of the others runs in a process and an environment of its
-own, which the first run makes below `.benchmarks/`; the time to start it does not count. Medians of 3 runs unless --repeats
+own, which the first run makes below `.benchmarks/`; the time to start it does not count. A schedule is one run of the overlapping (or
+interrupted) job from a state put back. Medians of 3 runs unless --repeats
 says otherwise; of pytest-obligation, one run.
 """
 
@@ -33,7 +34,7 @@ from benchmarks.three_jobs import search
 from idemfuzz import servers
 from idemfuzz.abc import Options
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 _OVERLAP = Options(faults=frozenset({"overlap"}))
 _REQUIRED = {
     "frontrun": ("frontrun==0.7.0", "sqlalchemy>=2.0", "psycopg2-binary", "redis"),
@@ -43,9 +44,7 @@ _SECONDS_MAX = 240.0
 
 
 def measure(settings: Settings) -> Table:
-    table = Table(
-        "Peers", ("store", "job", "tool", "asked", "answer", "executions", "executions/s", "seconds")
-    )
+    table = Table("Peers", ("store", "job", "tool", "asked", "answer", "schedules", "schedules/s", "seconds"))
     for name in settings.wanted(("sqlite-file", "postgresql", "redis")):
         try:
             with opened(name) as (store, version):
@@ -68,13 +67,14 @@ def _against_frontrun(table: Table, name: str, store: Any, repeats: int) -> None
         (jobs.check_then_insert if sql else jobs.check_then_push, "all"),
         (jobs.upsert if sql else jobs.claim, "certify"),
     ):
+        jobs.clear(store)
         _ours(table, name, job, store, repeats, asked, _OVERLAP)
         if sql:
             store.dispose()
         url = _url(store)
         answers = [
-            _asked("frontrun", "benchmarks.peers.of_frontrun", url, job.__name__, asked)
-            for _ in range(repeats)
+            _asked("frontrun", "benchmarks.rivals.of_frontrun", url, job.__name__, asked)
+            for _ in range(1 if asked == "all" else repeats)
         ]
         last = answers[-1]
         table.rows.append(
@@ -118,8 +118,8 @@ def _ours(
             "**idemfuzz**",
             asked,
             answer,
-            str(certificate.executions),
-            f"{certificate.executions / whole:.0f}",
+            str(certificate.trials),
+            f"{certificate.trials / whole:.0f}",
             f"{seen:.3f}, confirmed {whole:.3f}" if report.findings else f"{whole:.3f}",
         )
     )
@@ -127,11 +127,16 @@ def _ours(
 
 def _against_obligation(table: Table, store: Engine) -> None:
     for job in (jobs.insert_bare, jobs.guard_two_commits, jobs.check_then_insert):
+        jobs.clear(store)
         _ours(table, "sqlite-file", job, store, 3, "interrupt", Options())
         with opened("redis") as (client, _):
             store.dispose()
             answer = _asked(
-                "pytest-obligation", "benchmarks.peers.of_obligation", _url(store), _url(client), job.__name__
+                "pytest-obligation",
+                "benchmarks.rivals.of_obligation",
+                _url(store),
+                _url(client),
+                job.__name__,
             )
         table.rows.append(
             (
