@@ -49,7 +49,7 @@ def main(names: tuple[str, ...], stores: frozenset[str] | None, repeats: int | N
         command = shlex.join(["python", "-m", "benchmarks", name, *options])
         module = import_module(f"benchmarks.{name}")
         question, _, method = (inspect.getdoc(module) or "").partition("\n\n")
-        settings = Settings(stores, repeats)
+        settings = Settings(stores, repeats, write)
         with console.status(f"{name}: {question}"):
             table = module.measure(settings)
         console.print(table.shown(question))

@@ -27,6 +27,8 @@ class Settings:
 
     stores: frozenset[str] | None = None
     repeats: int | None = None
+    write: bool = False
+    """Whether the page is written, and so what it shows besides tables."""
     servers: dict[str, str] = field(default_factory=dict)
     """Name -> version of each server that took part."""
     missing: dict[str, None] = field(default_factory=dict)
