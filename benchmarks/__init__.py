@@ -5,5 +5,16 @@ one function, ``measure(settings) -> Table``; it is entered in `BENCHMARKS`. Not
 depend on the machine, and the page that they are written to describes it.
 """
 
-BENCHMARKS = ("three_jobs", "throughput", "plugin_cost", "replays", "certify", "stored_rows")
+BENCHMARKS = (
+    "throughput",
+    "interleavings",
+    "three_jobs",
+    "peers",
+    "growth",
+    "stored_rows",
+    "suite",
+    "certify",
+    "replays",
+    "plugin_cost",
+)
 """In the order of the page."""
