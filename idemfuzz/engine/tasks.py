@@ -32,6 +32,8 @@ _STRAND_SECONDS = 0.25
 _IDLE_SECONDS = 0.0005
 _IDLE_LOOKS = 3
 _CHILDREN_SECONDS = 0.5
+_IDLE_LOOKS_MIN = 6
+"""So often in a row, some 50 ms apart, must the loop be seen idle before a task counts as blocked in the process."""
 _real_monotonic = time.monotonic
 
 
@@ -60,6 +62,7 @@ class TaskExecution(Execution):
         self._task: asyncio.Task[Any]
         self._children: set[asyncio.Task[Any]] = set()
         self._grant: asyncio.Future[None] | None = None
+        self._idle_looks = 0
         self._inside = False
         """Whether a strand has an Effect under way."""
         self._queue: deque[asyncio.Future[None]] = deque()
@@ -95,11 +98,14 @@ class TaskExecution(Execution):
         switching.wait(self._grant)
 
     def go(self) -> None:
+        self._idle_looks = 0
         if self._grant is not None and not self._grant.done():
             self._grant.set_result(None)
 
     def rests(self) -> bool:
-        return self._conductor.is_idle
+        # An idle loop may also wait for a thread of a driver's own that opens a connection: that takes longer on a busy machine.
+        self._idle_looks = self._idle_looks + 1 if self._conductor.is_idle else 0
+        return self._idle_looks > _IDLE_LOOKS_MIN
 
     # -- strands -----------------------------------------------------------------------------------------
 
