@@ -5,5 +5,20 @@ one function, ``measure(settings) -> Table``; it is entered in `BENCHMARKS`. Not
 depend on the machine, and the page that they are written to describes it.
 """
 
-BENCHMARKS = ("three_jobs", "throughput", "plugin_cost", "replays", "certify")
+BENCHMARKS = (
+    "verdicts",
+    "throughput",
+    "interleavings",
+    "three_jobs",
+    "peers",
+    "growth",
+    "stored_rows",
+    "suite",
+    "certify",
+    "replays",
+    "repeated",
+    "plugin_cost",
+    "stress_load",
+    "stress_memory",
+)
 """In the order of the page."""

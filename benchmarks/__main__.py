@@ -39,23 +39,26 @@ def _listed(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--repeats", type=click.IntRange(min=1), help="Repetitions instead of each benchmark's own.")
 @click.option("--write", is_flag=True, help=f"Put the tables into {PAGE.parent.name}/{PAGE.name}.")
 def main(names: tuple[str, ...], stores: frozenset[str] | None, repeats: int | None, write: bool) -> None:
-    """Measure: NAME is one of three_jobs, throughput, plugin_cost, replays, certify; all without one."""
+    """Measure what is named; all without a NAME."""
     console = Console()
     if not console.is_terminal:
         console.width = 180
     page = Page(PAGE) if write else None
-    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    options = [argument for argument in sys.argv[1:] if argument not in (*BENCHMARKS, "--write")]
     for name in names or BENCHMARKS:
+        command = shlex.join(["python", "-m", "benchmarks", name, *options])
         module = import_module(f"benchmarks.{name}")
         question, _, method = (inspect.getdoc(module) or "").partition("\n\n")
-        settings = Settings(stores, repeats)
+        settings = Settings(stores, repeats, write)
         with console.status(f"{name}: {question}"):
             table = module.measure(settings)
         console.print(table.shown(question))
         for missing in settings.missing:
             console.print(f"[yellow]left out[/]: {missing}")
         if page is not None:
-            page.put(name, table.markdown(question, method), command, described(settings.servers))
+            page.put(
+                name, table.markdown(question, method), command, described(settings.servers), table.targets
+            )
     if page is not None:
         console.print(f"written to {PAGE}")
 

@@ -89,6 +89,12 @@ def put(client: Redis) -> None:
     client.set("done", "order-1")
 
 
+def claim(client: Redis) -> None:
+    """Right: one command decides who does the work."""
+    if client.set("done", "order-1", nx=True):
+        client.rpush("payments", "order-1")
+
+
 def clear(store: Engine | Redis) -> None:
     """What the author of a test would write to begin anew."""
     if isinstance(store, Engine):

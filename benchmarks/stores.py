@@ -27,6 +27,8 @@ class Settings:
 
     stores: frozenset[str] | None = None
     repeats: int | None = None
+    write: bool = False
+    """Whether the page is written, and so what it shows besides tables."""
     servers: dict[str, str] = field(default_factory=dict)
     """Name -> version of each server that took part."""
     missing: dict[str, None] = field(default_factory=dict)
@@ -79,11 +81,24 @@ def opened(name: str) -> Iterator[tuple[Any, str]]:
     else:
         kind = "mysql" if name == "mariadb" else name
         with servers.database(kind) as url, _engine(url) as engine:
+            if kind == "postgresql":
+                # For the same reason as with SQLite.
+                event.listen(
+                    engine,
+                    "connect",
+                    lambda connection, _: _at_once(connection, "SET synchronous_commit = off"),
+                )
             found = servers.mysql() if kind == "mysql" else servers.postgresql()
             yield (
                 engine,
                 f"{'MariaDB' if kind == 'mysql' else 'PostgreSQL'} {found.version.partition('-')[0]}",
             )
+
+
+def _at_once(connection: Any, statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+    connection.commit()
 
 
 @contextmanager

@@ -9,6 +9,20 @@ from statistics import median, quantiles
 import rich.table
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One line of the page's table of targets."""
+
+    what: str
+    known: str
+    """The best figure of others that was known when the target was set."""
+    goal: str
+    measured: str
+    met: bool
+    why: str = ""
+    """Where it is not met: what the time goes into."""
+
+
 @dataclass(slots=True)
 class Table:
     """Rows of ready text under ``columns``; ``notes`` are sentences that belong below them."""
@@ -17,6 +31,7 @@ class Table:
     columns: Sequence[str]
     rows: list[Sequence[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
 
     def shown(self, question: str) -> rich.table.Table:
         table = rich.table.Table(title=f"{self.title}: {question}", title_justify="left")

@@ -19,17 +19,19 @@ from typing import Any
 from benchmarks import jobs
 from benchmarks.bare import drive, recorded
 from benchmarks.stores import REDIS, SQL, Settings
-from benchmarks.table import Table
+from benchmarks.table import Table, Target
 from idemfuzz import check
 
+_RATIO_MAX = 1.5
 TARGETS = {
-    ("fakeredis", "put"): 1000,
-    ("redis", "put"): 1000,
-    ("sqlite-file", "append"): 500,
-    ("sqlite-memory", "append"): 500,
-    ("postgresql", "append"): 300,
-    ("postgresql", "upsert"): 150,
+    ("fakeredis", "put"): (1000, "38", "Redis only, job on redis-py"),
+    ("redis", "put"): (1000, "38", "Redis only, job on redis-py"),
+    ("sqlite-file", "append"): (500, "about 2", "SQLAlchemy on SQLite"),
+    ("sqlite-memory", "append"): (500, "about 2", "SQLAlchemy on SQLite"),
+    ("postgresql", "append"): (300, "4.7", "SQLAlchemy on PostgreSQL, no lock waits"),
+    ("postgresql", "upsert"): (150, "1-2", "SQLAlchemy on PostgreSQL, with lock waits"),
 }
+"""Store and job -> trials per second, the best known of others, and what it is."""
 
 
 def measure(settings: Settings) -> Table:
@@ -42,11 +44,25 @@ def measure(settings: Settings) -> Table:
             if name in SQL:
                 jobs.TABLES.create_all(store)
             for job in measured:
-                table.rows.append(_row(name, job, store, settings.times(5)))
+                table.rows.append(_row(table, name, job, store, settings.times(5)))
+    ratios = {f"{row[1]} on {row[0]}": float(row[-1]) for row in table.rows}
+    if ratios:
+        worst, best = max(ratios, key=ratios.__getitem__), min(ratios, key=ratios.__getitem__)
+        table.targets.append(
+            Target(
+                "harness time per trial over the same executions driven bare",
+                "-",
+                f"<= {_RATIO_MAX}x",
+                f"{ratios[best]:.2f}x ({best}) to {ratios[worst]:.2f}x ({worst})",
+                ratios[worst] <= _RATIO_MAX,
+                "describing effects, handing over between threads, reading the state and putting it back; "
+                "the cheaper the job's own statements, the more these weigh",
+            )
+        )
     return table
 
 
-def _row(name: str, job: Callable[[Any], None], store: Any, repeats: int) -> tuple[str, ...]:
+def _row(table: Table, name: str, job: Callable[[Any], None], store: Any, repeats: int) -> tuple[str, ...]:
     trials = recorded(job, store)
     searched, bare = [], []
     for _ in range(repeats):
@@ -54,7 +70,18 @@ def _row(name: str, job: Callable[[Any], None], store: Any, repeats: int) -> tup
         report = check(lambda: job(store), job=job, stores={"db": store})
         searched.append((time.perf_counter() - begun) / report.certificate.trials)
         bare.append(drive(job, store, trials) / len(trials))
-    target = TARGETS.get((name, job.__name__))
+    target, known, what = TARGETS.get((name, job.__name__), (0, "", ""))
+    if target:
+        table.targets.append(
+            Target(
+                f"trials/s, {what} ({name}, {job.__name__})",
+                known,
+                f">= {target:,}",
+                f"{1 / median(searched):.0f} (driven bare: {1 / median(bare):.0f})",
+                1 / median(searched) >= target,
+                f"{median(searched) / median(bare):.2f} times what the same executions take without idemfuzz",
+            )
+        )
     return (
         name,
         job.__name__,

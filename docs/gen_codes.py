@@ -18,6 +18,7 @@ FAMILIES = {
     "2": ("Lost or torn", "The queue thinks that the job is done, and its work is missing, or half of it."),
     "3": ("Stuck", "No redelivery brings the job to its end."),
     "4": ("Noise", "Notes. They fail nothing by themselves; IDM401 is a finding with `strict=True`."),
+    "5": ("The queue's doings", "Notes of a stress run: what RQ was seen to do. None is a fault of the job."),
     "9": (
         "Doubts",
         "What idemfuzz doubts about its own search. The verdict is *unknown*, which is never a pass.",

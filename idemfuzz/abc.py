@@ -8,17 +8,19 @@ entry point names a function without arguments that returns the adapter.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from idemfuzz.model import (
     Delta,
+    Difference,
     Effect,
     Event,
     Fact,
     FaultKind,
     Footprint,
+    Guard,
     History,
     Identity,
     Lapse,
@@ -33,6 +35,8 @@ __all__ = [
     "Explorer",
     "Extent",
     "Gate",
+    "Guarded",
+    "Irremovable",
     "JobCall",
     "Options",
     "Outcome",
@@ -134,7 +138,11 @@ class Gate(Protocol):
 
 @runtime_checkable
 class Store(Protocol):
-    """An adapter to one thing with state. All methods run outside deliveries."""
+    """An adapter to one thing with state. All methods run outside deliveries.
+
+    One that learns its changes from something else than the state itself may also have ``verify() -> str | None``: asked
+    between trials at the end of a search, it looks at all of the state and says what speaks against what it has told.
+    """
 
     name: str
     kind: str
@@ -181,6 +189,48 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Stop tapping; leave the baseline behind."""
+        ...
+
+
+class Irremovable(Exception):
+    """A guard cannot be taken away (or put in) here; the message says why. Nothing was changed."""
+
+
+@runtime_checkable
+class Guarded(Protocol):
+    """A Store that knows the guards which deliveries used in it, and can do without them for a while.
+
+    All of it happens between the job and the driver, or in the database's schema; the job's source stays as it is.
+    """
+
+    uses: int
+    """How often deliveries would have used a guard that is away, since the last `alter`."""
+
+    def guards(self) -> Sequence[Guard]:
+        """What deliveries were seen to use since `Store.open`."""
+        ...
+
+    def mends(
+        self, differences: Sequence[Difference], volatile: Callable[[str, str], bool]
+    ) -> Sequence[Guard]:
+        """Guards that deliveries do not use, and that might have prevented these differences.
+
+        ``volatile`` says of a table and a column whether its values are made up.
+        """
+        ...
+
+    def alter(self, without: Collection[Guard], with_: Collection[Guard] = ()) -> None:
+        """From now on the job runs without these guards, and with those; what an earlier call changed is as it was.
+
+        Called between trials, with the baseline in place.
+
+        Raises:
+            Irremovable: it cannot be; everything is as it was.
+        """
+        ...
+
+    def remedy(self, guard: Guard) -> str:
+        """The statement or setting that a person would use to have this guard."""
         ...
 
 
@@ -269,12 +319,20 @@ class Options:
     allow: tuple[str, ...] = ()
     redelivery_window: float | None = None
     max_trials: int = 400
+    max_examples: int = 20
+    """How many examples are searched of what is drawn (``@given``, strategies of a registration)."""
+    full_read_rows_max: int = 500
+    """How many rows of an SQL database are read after each trial; the largest tables beyond that get a journal."""
     timeout: float = 10.0
     strict: bool = False
     attempts: int = 3
     isolation: tuple[str, ...] = ()
     seed: int = 0
     plan: Plan | None = None
+    prove: bool = False
+    """Search again without each guard of a job that holds, and with what may mend one that does not."""
+    redact: tuple[str, ...] = ()
+    """Columns, keys and ``re:`` patterns whose values reach no output."""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
+import re
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 from idemfuzz.abc import Options, Unusable
 from idemfuzz.explorers import FAULT_NAMES
-from idemfuzz.model import Plan, PlanError, Report
+from idemfuzz.model import Example, Plan, PlanError, Report
 from idemfuzz.session import Progress, Session
 
 __all__ = ["Registration", "check", "listed", "make_options", "named", "register", "registrations"]
@@ -26,16 +28,19 @@ class Registration:
     """A job with what is needed to search it without a test."""
 
     job: Any
-    args: Sequence[Any] | Callable[[], Sequence[Any]] = ()
+    args: Any = ()
+    """A sequence, a function that returns one, or a strategy for one; a sequence may hold strategies."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     stores: Any = None
-    setup: Callable[[], Any] | None = None
+    setup: Callable[..., Any] | None = None
     name: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     runnable: bool = True
     """Whether `register` was given what it takes to call the job."""
     module: str = ""
     """Where it was registered: importing this module makes the job known."""
+    state: Any = None
+    """What ``setup`` is called with, or a strategy for it."""
 
     @property
     def target(self) -> str:
@@ -52,42 +57,96 @@ class Registration:
             p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters
         )
 
+    @property
+    def varies(self) -> bool:
+        """Whether ``args`` is a function of a number: each number is another job."""
+        return callable(self.args) and bool(inspect.signature(self.args).parameters)
+
+    def arguments(self, number: int = 0) -> tuple[Any, ...]:
+        """The positional arguments; with ``args=lambda n: ...`` those of job ``number``, else the same for each."""
+        if self.draws:
+            raise Unusable(
+                f"{self.name} is registered with Hypothesis strategies, and here its arguments must be told by a number: "
+                "register it with args=lambda n: (...)"
+            )
+        if not callable(self.args):
+            return tuple(self.args)
+        return tuple(self.args(number) if self.varies else self.args())
+
+    @property
+    def draws(self) -> bool:
+        """Whether arguments or state are drawn from strategies."""
+        parts = list(self.args) if isinstance(self.args, list | tuple) else [self.args]
+        return any(map(is_strategy, [*parts, *self.kwargs.values(), self.state]))
+
+    def values(self) -> dict[str, object]:
+        """What the stores are found among, by name."""
+        return named(self.stores) if self.stores is not None else _globals_of(self.job)
+
     def search(
         self,
         options: Options,
         *,
         listener: Callable[[Progress], None] | None = None,
         command: Callable[[Plan], str] | None = None,
+        example: Example | None = None,
+        **more: Any,
     ) -> Report:
-        """Search this job: ``setup``, then one call with ``args`` and ``kwargs``.
+        """Search this job: ``setup``, then one call with ``args`` and ``kwargs``, or with those of an example.
+
+        ``more`` goes to the `Session`.
 
         Raises:
             Unusable: there is nothing to call it with, or its stores are refused.
         """
-        if not self.callable_now:
+        if example is None and not self.callable_now:
             raise Unusable(
                 f"{self.name} takes arguments and was registered without; idemfuzz.register({self.name}, args=(...), stores=...)"
             )
 
         def scenario() -> Any:
-            prepared = self.setup() if self.setup is not None else None
-            return prepared_and_called(prepared) if inspect.iscoroutine(prepared) else call()
+            # Each trial gets what was drawn, whatever an earlier one did to it.
+            given = copied(example) if example is not None else None
+            state = given.state if given is not None else self.state
+            prepared = None
+            if self.setup is not None:
+                prepared = self.setup() if self.state is None else self.setup(state)
+            if inspect.iscoroutine(prepared):
+                return prepared_and_called(prepared, given)
+            return call(given)
 
-        def call() -> Any:
-            args = self.args() if callable(self.args) else self.args
-            return self.job(*args, **dict(self.kwargs))
+        def call(given: Example | None) -> Any:
+            if given is not None:
+                return self.job(*given.args, **given.kwargs)
+            return self.job(*self.arguments(), **dict(self.kwargs))
 
-        async def prepared_and_called(prepared: Awaitable[Any]) -> None:
+        async def prepared_and_called(prepared: Awaitable[Any], given: Example | None) -> None:
             await prepared
-            called = call()
+            called = call(given)
             if inspect.isawaitable(called):
                 await called
 
-        values = named(self.stores) if self.stores is not None else _globals_of(self.job)
         session = Session(
-            self.name, scenario, values, [self.job], options, only=True, listener=listener, command=command
+            self.name,
+            scenario,
+            self.values(),
+            [self.job],
+            options,
+            only=True,
+            listener=listener,
+            command=command,
+            **more,
         )
-        return session.run()
+        report = session.run()
+        return report if example is None else replace(report, arguments=self.described(example))
+
+    def described(self, example: Example) -> dict[str, str]:
+        """The values of an example as text, by the names of the job's parameters; and the state."""
+        try:
+            told = dict(inspect.signature(self.job).bind(*example.args, **example.kwargs).arguments)
+        except TypeError:
+            told = {str(index): value for index, value in enumerate(example.args, 1)} | dict(example.kwargs)
+        return told_by_text(told if self.state is None else {**told, "state": example.state})
 
 
 registrations: list[Registration] = []
@@ -97,18 +156,22 @@ registrations: list[Registration] = []
 def register(
     job: Any = None,
     *,
-    args: Sequence[Any] | Callable[[], Sequence[Any]] = (),
+    args: Any = (),
     kwargs: Mapping[str, Any] | None = None,
     stores: Any = None,
-    setup: Callable[[], Any] | None = None,
+    setup: Callable[..., Any] | None = None,
+    state: Any = None,
     name: str | None = None,
     **options: Any,
 ) -> Any:
     """Make a job known: a marked test need not name it, and `pytest --idemfuzz` collects it as an item.
 
-    Usable as a call or as a decorator. ``stores`` is a mapping name -> store, a sequence of stores, or a function
+    Usable as a call or as a decorator. ``args`` are the job's positional arguments, or a function that returns them; one
+    that takes a number makes different jobs of it (`idemfuzz stress` sends many, a search delivers number 0). Hypothesis
+    strategies in ``args`` and ``kwargs``, or one strategy for all of ``args``, are drawn from, one search per example. ``stores`` is a mapping name -> store, a sequence of stores, or a function
     that returns one of these (called when the search begins). ``setup`` runs before each delivery's scenario, from
-    restored state; it may be a coroutine function. ``options`` are those of the marker.
+    restored state; it may be a coroutine function. With ``state``, a value or a strategy, it is called with that.
+    ``options`` are those of the marker.
 
     Raises:
         Unusable: an option is unknown or has an unusable value.
@@ -118,18 +181,55 @@ def register(
 
     def enter(target: Any) -> Any:
         make_options(options)
+        _check_state(state, setup)
         label = (
             name or f"{getattr(target, '__module__', '?')}:{getattr(target, '__qualname__', repr(target))}"
         )
-        runnable = bool(args) or bool(kwargs)
+        runnable = is_strategy(args) or bool(args) or bool(kwargs)
         registrations.append(
             Registration(
-                target, args, dict(kwargs or {}), stores, setup, label, dict(options), runnable, module
+                target, args, dict(kwargs or {}), stores, setup, label, dict(options), runnable, module, state
             )
         )
         return target
 
     return enter if job is None else enter(job)
+
+
+def is_strategy(value: Any) -> bool:
+    """Whether it is a strategy of Hypothesis, which is not imported for this: whoever made one has done so."""
+    strategies = sys.modules.get("hypothesis.strategies")
+    return strategies is not None and isinstance(value, strategies.SearchStrategy)
+
+
+def told_by_text(values: Mapping[str, Any]) -> dict[str, str]:
+    """Values as a person would write them, for reports."""
+    return {name: repr(value) for name, value in values.items()}
+
+
+def copied(value: Any) -> Any:
+    """A deep copy; the same object where there can be none (a client, a lock)."""
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        return value
+
+
+def _check_state(state: Any, setup: Callable[..., Any] | None) -> None:
+    if state is None:
+        return
+    if setup is None:
+        raise Unusable(
+            "state=... is given without setup=...: name a function that takes the state and puts it into the stores"
+        )
+    try:
+        inspect.signature(setup).bind(state)
+    except TypeError as error:
+        raise Unusable(
+            f"state=... is given, and setup={setup!r} cannot be called with it ({error}): it takes the state alone"
+        ) from error
+    except ValueError:
+        return
 
 
 def check(
@@ -300,6 +400,18 @@ def _flag(key: str, value: Any) -> bool:
     return value
 
 
+def _redact(key: str, value: Any) -> tuple[str, ...]:
+    patterns = _names(key, value)
+    for pattern in patterns:
+        try:
+            re.compile(pattern[3:] if pattern.startswith("re:") else "")
+        except re.error as error:
+            raise Unusable(f"{key}={pattern!r} is not a regular expression: {error}") from error
+    if not all(patterns):
+        raise Unusable(f"{key}={value!r} is not usable: an empty pattern hides nothing")
+    return patterns
+
+
 def _plan(key: str, value: Any) -> Plan | None:
     if value is None or isinstance(value, Plan):
         return value
@@ -313,6 +425,8 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "deliveries": _whole(2),
     "overlapping": _whole(2),
     "max_trials": _whole(1),
+    "max_examples": _whole(1),
+    "full_read_rows_max": _whole(0),
     "attempts": _whole(2),
     "seed": _whole(0),
     "timeout": _seconds,
@@ -322,5 +436,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "faults": _faults,
     "isolation": lambda key, value: tuple(name.upper().replace("_", " ") for name in _names(key, value)),
     "strict": _flag,
+    "prove": _flag,
     "plan": _plan,
+    "redact": _redact,
 }

@@ -1,46 +1,347 @@
-"""Saved counterexamples: JSON files that replay a finding in a fresh process. Never pickle."""
+"""The corpus: findings as JSON files below ``.idemfuzz/`` that replay in a fresh process. Never pickle.
+
+One file per finding, ``.idemfuzz/<target>/<code>-<mechanism>.json``, written whole or not at all, so that a kill at any
+moment loses nothing that was found. A file that cannot be read is moved to ``.idemfuzz/damaged/`` and told of; it stops nobody.
+Files of format 1 (a plan alone) are read, too.
+"""
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import json
 import os
 import re
-import tempfile
-from collections.abc import Mapping
+import shlex
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from idemfuzz.model import Finding, Plan, PlanError
+from idemfuzz import __version__
+from idemfuzz.abc import Unusable
+from idemfuzz.model import (
+    EventKind,
+    Example,
+    Finding,
+    History,
+    Lapse,
+    Plan,
+    PlanError,
+    Report,
+    ValueFormError,
+    Verdict,
+)
+from idemfuzz.reporting.json_report import write_json
+from idemfuzz.reporting.redaction import HIDDEN, is_secret, redact, redacted
+
+__all__ = [
+    "DAMAGED",
+    "FOLDER",
+    "FORMAT",
+    "Entry",
+    "differing_step",
+    "entries",
+    "entry_of",
+    "from_json",
+    "load",
+    "mechanism_of",
+    "read",
+    "save",
+    "steps_of",
+    "to_json",
+    "write",
+]
 
 FOLDER = ".idemfuzz"
-FORMAT = 1
+DAMAGED = "damaged"
+FORMAT = 2
+_KEY, _OLD_KEY = "idemfuzz_finding", "idemfuzz_plan"
+_OTHERS = frozenset({DAMAGED, "fuzz"})
+"""Folders of ours that hold no findings."""
+_LEFTOVER_SECONDS = 3600.0
+_TEXT_MAX = 500
 
 
-def save(finding: Finding, target: str, root: Path, arguments: Mapping[str, Any] | None = None) -> str | None:
-    """Write a finding's plan below ``root``; returns the path relative to it, or None where it cannot be written."""
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One finding as it is kept."""
+
+    id: str
+    """Equal for one cause of one target, however often it is found."""
+    target: str
+    code: str
+    plan: Plan
+    summary: str = ""
+    title: str = ""
+    cause: str = ""
+    remedy: str = ""
+    mechanism: str = ""
+    places: tuple[str, ...] = ()
+    """What differs: ``store/group``, as in ``db/users``."""
+    example: Example | None = None
+    example_text: Mapping[str, str] = field(default_factory=dict)
+    """The values of the example by name, for people."""
+    unsaved: str = ""
+    """Why the example is not kept: a value in it has no JSON form."""
+    steps: tuple[str, ...] = ()
+    """What happened, a line per effect, fault and end: where a replay leaves it, the job has changed."""
+    source: str = ""
+    found_at: str = ""
+    version: str = ""
+    seed: int = 0
+    is_test: bool = False
+    """Whether the target is a test (a node id), not a registered job."""
+    path: Path | None = None
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it takes an example to show it again."""
+        return self.example is not None or bool(self.example_text)
+
+    @property
+    def command(self) -> str:
+        return f"idemfuzz replay {shlex.quote(self.id)}"
+
+
+def mechanism_of(plan: Plan) -> str:
+    """What a plan does, in one word: for file names and for telling causes apart."""
+    if any(isinstance(part, Lapse) for part in plan.overlap):
+        return "stall"
+    if plan.overlap:
+        return "overlap"
+    if plan.faults:
+        return str(plan.faults[0].kind)
+    return "late" if plan.late_seconds else "duplicate"
+
+
+def steps_of(history: History) -> tuple[str, ...]:
+    """A history without values: who did what, which fault struck, how each delivery ended."""
+    lines = []
+    for event in history:
+        who = f"{event.call}.{event.delivery}"
+        if event.kind is EventKind.EFFECT and event.point is not None:
+            lines.append(f"{who} {event.point.label}")
+        elif event.kind is EventKind.FAULT and event.fault is not None:
+            lines.append(f"{who} {event.fault.kind} {event.fault.side} {event.fault.point.label}")
+        elif event.kind is EventKind.END and event.ending is not None:
+            lines.append(f"{who} {event.ending}")
+    return tuple(lines)
+
+
+def entry_of(
+    finding: Finding,
+    target: str,
+    *,
+    example: Example | None = None,
+    described: Mapping[str, str] | None = None,
+    seed: int = 0,
+    is_test: bool = False,
+) -> Entry:
+    """The entry of a finding, without passwords. ``described`` are the example's values as texts, by name."""
+    finding = redacted(Report("", Verdict.VIOLATED, (finding,))).findings[0]
     plan = finding.counterexample.plan
-    slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", target).strip("-")[-120:]
-    mechanism = "overlap" if plan.overlap else plan.faults[0].kind if plan.faults else "duplicate"
-    path = Path(FOLDER) / slug / f"{finding.code}-{mechanism}.json"
-    data = {
-        "idemfuzz_plan": FORMAT,
-        "target": target,
-        "code": finding.code,
-        "summary": finding.summary,
-        "text": str(plan),
-        "plan": plan.to_json(),
-    }
-    if arguments is not None:
-        data["arguments"] = {key: repr(value) for key, value in arguments.items()}
+    places = sorted({f"{difference.store}/{difference.group}" for difference in finding.differences})
+    mechanism = mechanism_of(plan)
+    kept, unsaved = example, ""
+    if example is not None:
+        try:
+            example.to_json()
+        except ValueFormError as error:
+            kept, unsaved = None, redact(str(error))
+    return Entry(
+        id=_id_of(target, finding.code, mechanism, places),
+        target=target,
+        code=finding.code,
+        plan=plan,
+        summary=finding.summary,
+        title=finding.title,
+        cause=finding.cause,
+        remedy=finding.remedy,
+        mechanism=mechanism,
+        places=tuple(places),
+        example=kept,
+        example_text={name: _text_of(name, text) for name, text in (described or {}).items()},
+        unsaved=unsaved,
+        steps=steps_of(finding.counterexample.history),
+        source=str(finding.source) if finding.source is not None else "",
+        found_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        version=__version__,
+        seed=seed,
+        is_test=is_test,
+    )
+
+
+def save(
+    finding: Finding, target: str, root: Path, example: Example | None = None, **more: Any
+) -> str | None:
+    """Keep a finding below ``root``; returns the path relative to it, or None where it cannot be written."""
+    return write(entry_of(finding, target, example=example, **more), root)
+
+
+def write(entry: Entry, root: Path) -> str | None:
+    """Write an entry whole or not at all, in place of an earlier one of the same cause; None where it cannot be."""
+    slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", entry.target).strip("-")[-120:]
+    folder = Path(FOLDER) / slug
+    name = f"{entry.code}-{entry.mechanism}"
+    path = folder / f"{name}.json"
+    with suppress(OSError, PlanError):
+        # Another cause of the same kind keeps the short name.
+        if (root / path).exists() and read(root / path).id not in (entry.id, ""):
+            path = folder / f"{name}-{entry.id}.json"
     try:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=(root / path).parent, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(data, file, indent=2)
-        os.replace(temporary, root / path)
-    except OSError:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        write_json(root / path, to_json(entry))
+    except (OSError, Unusable):
         return None
     return str(path)
+
+
+def to_json(entry: Entry) -> dict[str, Any]:
+    """The document of an entry, as it is written."""
+    example = None if entry.example is None else _without_secrets(entry.example.to_json())
+    return {
+        _KEY: FORMAT,
+        "id": entry.id,
+        "target": entry.target,
+        "is_test": entry.is_test,
+        "code": entry.code,
+        "title": entry.title,
+        "summary": entry.summary,
+        "cause": entry.cause,
+        "remedy": entry.remedy,
+        "mechanism": entry.mechanism,
+        "places": list(entry.places),
+        "source": entry.source,
+        "text": str(entry.plan),
+        "plan": entry.plan.to_json(),
+        "example": example,
+        "example_text": dict(entry.example_text),
+        "unsaved": entry.unsaved,
+        "steps": list(entry.steps),
+        "found_at": entry.found_at,
+        "idemfuzz": entry.version,
+        "seed": entry.seed,
+    }
+
+
+def read(path: Path) -> Entry:
+    """The entry of one file.
+
+    Raises:
+        PlanError: it cannot be read, or is no finding that this version knows.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PlanError(f"cannot read the plan file {str(path)!r}: {error}") from error
+    if isinstance(data, dict) and data.get(_OLD_KEY) == 1:
+        target = str(data.get("target", ""))
+        return Entry(
+            "",
+            target,
+            str(data.get("code", "")),
+            _plan_of(data, path),
+            str(data.get("summary", "")),
+            path=path,
+        )
+    if not isinstance(data, dict) or data.get(_KEY) != FORMAT:
+        raise PlanError(
+            f"{str(path)!r} is not a plan file of this version of idemfuzz (expected {_KEY!r}: {FORMAT})"
+        )
+    try:
+        return from_json(data, path)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, PlanError):
+            raise
+        raise PlanError(f"{str(path)!r} is damaged: {error!r}") from error
+
+
+def from_json(data: Mapping[str, Any], path: Path | None = None) -> Entry:
+    """The entry of a document that `to_json` made.
+
+    Raises:
+        PlanError, KeyError, TypeError, ValueError: it is none.
+    """
+    example, unsaved = None, str(data.get("unsaved", ""))
+    if data.get("example") is not None:
+        try:
+            example = Example.from_json(data["example"])
+        except ValueFormError as error:
+            # The job's own classes may not be loaded yet, or be gone; whoever replays reads it again.
+            unsaved = str(error)
+    return Entry(
+        id=str(data["id"]),
+        target=str(data["target"]),
+        code=str(data["code"]),
+        plan=_plan_of(data, path),
+        summary=str(data["summary"]),
+        title=str(data.get("title", "")),
+        cause=str(data.get("cause", "")),
+        remedy=str(data.get("remedy", "")),
+        mechanism=str(data.get("mechanism", "")),
+        places=tuple(map(str, data.get("places", ()))),
+        example=example,
+        example_text={str(name): str(text) for name, text in dict(data.get("example_text") or {}).items()},
+        unsaved=unsaved,
+        steps=tuple(map(str, data.get("steps", ()))),
+        source=str(data.get("source", "")),
+        found_at=str(data.get("found_at", "")),
+        version=str(data.get("idemfuzz", "")),
+        seed=int(data.get("seed", 0)),
+        is_test=bool(data.get("is_test", False)),
+        path=path,
+    )
+
+
+def _plan_of(data: Mapping[str, Any], path: Path | None) -> Plan:
+    if not isinstance(data.get("plan"), dict):
+        raise PlanError(f"{str(path or 'the finding')!r} holds no plan")
+    return Plan.from_json(data["plan"])
+
+
+def entries(root: Path, *, heal: bool = True) -> tuple[list[Entry], list[str]]:
+    """All findings below ``root``, by target and code, and what was wrong with other files.
+
+    ``heal``: files that cannot be read are moved to ``.idemfuzz/damaged/``, and what a kill left half written goes away.
+    """
+    folder = root / FOLDER
+    found: list[Entry] = []
+    problems: list[str] = []
+    for path in sorted(folder.glob("*/*.json")):
+        if path.parent.name in _OTHERS:
+            continue
+        try:
+            entry = read(path)
+        except PlanError as error:
+            problems.append(str(error))
+            if heal:
+                problems[-1] += _moved_away(path, folder)
+            continue
+        found.append(entry)
+    if heal:
+        _sweep(folder)
+    return sorted(found, key=lambda e: (e.target, e.code, e.id)), problems
+
+
+def _moved_away(path: Path, folder: Path) -> str:
+    aside = folder / DAMAGED / f"{path.parent.name}--{path.name}"
+    try:
+        aside.parent.mkdir(exist_ok=True)
+        os.replace(path, aside)
+    except OSError:
+        return ""
+    return f"; it was moved to {aside}"
+
+
+def _sweep(folder: Path) -> None:
+    """Temporary files of a writer that was killed; a younger one may still be at work."""
+    for path in folder.glob("*/.*.tmp"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LEFTOVER_SECONDS:
+                path.unlink()
 
 
 def load(text: str) -> Plan:
@@ -51,12 +352,38 @@ def load(text: str) -> Plan:
     """
     if not text.endswith(".json"):
         return Plan.parse(text)
-    try:
-        data = json.loads(Path(text).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PlanError(f"cannot read the plan file {text!r}: {error}") from error
-    if not isinstance(data, dict) or data.get("idemfuzz_plan") != FORMAT:
-        raise PlanError(
-            f"{text!r} is not a plan file of this version of idemfuzz (expected 'idemfuzz_plan': {FORMAT})"
-        )
-    return Plan.from_json(data["plan"])
+    return read(Path(text)).plan
+
+
+def _id_of(target: str, code: str, mechanism: str, places: Iterable[str]) -> str:
+    told = json.dumps([target, code, mechanism, list(places)])
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+def _text_of(name: str, text: str) -> str:
+    if is_secret(name):
+        return HIDDEN
+    text = redact(text)
+    return text if len(text) <= _TEXT_MAX else f"{text[:_TEXT_MAX]}..."
+
+
+def _without_secrets(data: Any) -> Any:
+    """The same form with values under secret names, and passwords in URLs, replaced."""
+    if isinstance(data, dict):
+        return {
+            name: HIDDEN if is_secret(name) and isinstance(inner, str) else _without_secrets(inner)
+            for name, inner in data.items()
+        }
+    if isinstance(data, list):
+        return [_without_secrets(inner) for inner in data]
+    return redact(data) if isinstance(data, str) else data
+
+
+def differing_step(expected: Sequence[str], found: Sequence[str]) -> int | None:
+    """The first step (from 1) in which two records differ; None if there is none."""
+    for index in range(max(len(expected), len(found))):
+        one = expected[index] if index < len(expected) else None
+        other = found[index] if index < len(found) else None
+        if one != other:
+            return index + 1
+    return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from idemfuzz.model import Report
     from idemfuzz.session import Progress
@@ -19,3 +21,8 @@ def pytest_idemfuzz_report(nodeid: str, report: Report) -> None:
 
 def pytest_idemfuzz_unusable(nodeid: str, message: str) -> None:
     """A search was refused; nothing was changed."""
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_idemfuzz_say(text: str) -> bool | None:
+    """A line about the run as a whole; who shows it returns True, and pytest's own terminal does not."""

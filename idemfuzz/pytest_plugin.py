@@ -12,6 +12,8 @@ import pytest
 
 MARKER = "idempotent"
 REPORTS: pytest.StashKey[list[Any]] = pytest.StashKey()
+CRASH: pytest.StashKey[tuple[str, int, str]] = pytest.StashKey()
+"""File, line and one line of text for what failed a marked test."""
 DELIVER: pytest.StashKey[Any] = pytest.StashKey()
 
 _OPTIONS = (
@@ -25,9 +27,17 @@ _OPTIONS = (
     "stores",
     "redelivery_window",
     "max_trials",
+    "max_examples",
+    "full_read_rows_max",
     "strict",
     "timeout",
+    "prove",
+    "redact",
 )
+
+
+_CHECKED = ("", "_module", "_report", "_html", "_redact", "_plan", "_profile", "_shard")
+"""Options of the command line that are looked at before anything is collected."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,12 +55,43 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--idemfuzz-plan", metavar="PLAN|FILE", help="run this one plan of a finding instead of searching"
     )
+    group.addoption(
+        "--idemfuzz-profile",
+        metavar="NAME",
+        help="the profile of [tool.idemfuzz]: dev, ci, nightly, or one of its own",
+    )
+    group.addoption(
+        "--idemfuzz-shard",
+        metavar="I/N",
+        help="search only the I-th of N parts of the marked tests and registered jobs",
+    )
     group.addoption("--idemfuzz-max-trials", type=int, metavar="N", help="at most N plans per search")
     group.addoption(
         "--idemfuzz-seed", type=int, metavar="N", help="seed of everything that is drawn at random"
     )
     group.addoption(
-        "--idemfuzz-report", action="append", default=[], metavar="json=FILE", help="write a report"
+        "--idemfuzz-report",
+        action="append",
+        default=[],
+        metavar="KIND=FILE",
+        help="write a report: json, ndjson, html, sarif, junit or markdown; or `github`, which takes no file",
+    )
+    group.addoption(
+        "--idemfuzz-html",
+        metavar="FILE",
+        help="write a page with a trace viewer (as --idemfuzz-report html=FILE)",
+    )
+    group.addoption(
+        "--idemfuzz-redact",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="hide values in all output: a column, a key, or re:REGEX",
+    )
+    group.addoption(
+        "--idemfuzz-prove",
+        action="store_true",
+        help="search again without each guard of a job that holds, and with what may mend one that does not",
     )
     parser.addini(
         "idemfuzz_allow", type="linelist", default=[], help="databases that idemfuzz may write to by name"
@@ -70,7 +111,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "are delivered twice, at once and with crashes, and must leave the same world behind as delivered once",
     )
     option = config.option
-    if option.idemfuzz or option.idemfuzz_module or option.idemfuzz_report or option.idemfuzz_plan:
+    if any(getattr(option, f"idemfuzz{name}") for name in _CHECKED):
         from idemfuzz.pytest_search import check_options
 
         check_options(config)
@@ -91,6 +132,10 @@ def pytest_collection_modifyitems(
         from idemfuzz.pytest_search import job_items
 
         items += job_items(session)
+    if config.option.idemfuzz_shard:
+        from idemfuzz.pytest_search import leave_out_other_shards
+
+        leave_out_other_shards(config, items)
     marked = [item for item in items if _is_marked(item)]
     if marked:
         from idemfuzz.pytest_search import prepare
@@ -98,12 +143,21 @@ def pytest_collection_modifyitems(
         prepare(config, marked)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    if not (isinstance(item, pytest.Function) and "anyio_backend" in item.funcargs and _is_marked(item)):
-        return (yield)
-    from idemfuzz.pytest_search import claim
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
+    marked = sum(_is_marked(item) or hasattr(item, "registration") for item in items)
+    if not marked or config.get_verbosity() < 0 or config.option.no_header:
+        return None
+    return f"idemfuzz: {marked} of {len(items)} searched, for a delivery that leaves a different world behind"
 
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    if not (isinstance(item, pytest.Function) and _is_marked(item)):
+        return (yield)
+    from idemfuzz.pytest_search import bypass, claim
+
+    if hasattr(item.obj, "hypothesis"):
+        return (yield from bypass(item))
     return (yield from claim(item))
 
 
@@ -122,18 +176,16 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    found = item.stash.get(REPORTS, None)
-    if found and call.when == "call":
-        from idemfuzz.reporting.json_report import report_to_json
+    if call.when == "call" and (REPORTS in item.stash or CRASH in item.stash):
+        from idemfuzz.pytest_search import told
 
-        # A report attribute survives the way from an xdist worker; objects would not.
-        report.idemfuzz = [report_to_json(one) for one in found]  # type: ignore[attr-defined]
+        told(item, report)
     return report
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     reports = [r for rs in terminalreporter.stats.values() for r in rs if getattr(r, "idemfuzz", None)]
-    if reports or config.option.idemfuzz_report:
+    if reports:
         from idemfuzz.pytest_search import summarise
 
         summarise(terminalreporter, config, reports)

@@ -6,7 +6,8 @@ import functools
 import inspect
 import random
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import FunctionType
@@ -15,6 +16,8 @@ from typing import Any
 from idemfuzz.abc import (
     Explorer,
     Extent,
+    Guarded,
+    Irremovable,
     JobCall,
     Options,
     Outcome,
@@ -40,10 +43,13 @@ from idemfuzz.checkers import (
     judge,
     strip,
 )
-from idemfuzz.checkers.causes import Candidate, Causes
+from idemfuzz.checkers.causes import Candidate, Causes, Fallen
 from idemfuzz.checkers.levels import combined
 from idemfuzz.diagnose import CODES, cause_of, source_of, summary_of
+from idemfuzz.diagnose.mechanism import diagnosed
+from idemfuzz.diagnose.prover import Attempt, mended, proven
 from idemfuzz.engine import Interception, Trial, TrialGate, TrialResult
+from idemfuzz.engine.claims import Claims
 from idemfuzz.engine.clock import Clock
 from idemfuzz.engine.execution import Inheritance, here
 from idemfuzz.engine.keepsakes import Keepsakes
@@ -53,18 +59,24 @@ from idemfuzz.engine.tasks import TaskExecution
 from idemfuzz.explorers import EXPLORERS
 from idemfuzz.explorers.budget import SEARCH_TRIALS_MIN, divided, is_wanted, thinned
 from idemfuzz.model import (
+    Access,
     Certificate,
     Counterexample,
     Coverage,
     Delta,
     FaultKind,
     Finding,
+    Guard,
+    GuardKind,
     Identity,
+    Mend,
     Note,
     Plan,
+    Proof,
     Report,
     Verdict,
 )
+from idemfuzz.reporting.redaction import redacted
 
 _CLOCK_STEPS_SECONDS = (90_063.7, 3.7)
 """A day, an hour, a minute and some: every part of a written time moves. Less, where the job minds."""
@@ -99,6 +111,15 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Sight:
+    """What an observer sees of a Trial: what happened, and what it left behind."""
+
+    plan: Plan
+    result: TrialResult
+    delta: Delta
+
+
+@dataclass(frozen=True, slots=True)
 class _Run:
     """One Trial with the state it left."""
 
@@ -128,6 +149,8 @@ class Session:
         values: name -> value of everything handed in; stores, mocks and queues are found among them.
         jobs: functions, or job objects of a queue, whose direct calls in the scenario are deliveries.
         only: deliver only ``jobs``, even if a queue's worker runs others in the scenario.
+        explorers: who proposes Plans; all of them by default.
+        observer: is shown every Trial.
     """
 
     def __init__(
@@ -141,6 +164,8 @@ class Session:
         only: bool = False,
         listener: Callable[[Progress], None] | None = None,
         command: Callable[[Plan], str] | None = None,
+        explorers: Sequence[Explorer | SearchingExplorer] = EXPLORERS,
+        observer: Callable[[Sight], None] | None = None,
     ) -> None:
         self.name = name
         self._scenario = scenario
@@ -148,6 +173,8 @@ class Session:
         self._options = options or Options()
         self._listener = listener or (lambda _: None)
         self._command = command
+        self._explorers = explorers
+        self._observer = observer
         self._clock = Clock(lambda: here.execution, self._pause)
         self._conductor = Conductor(self._pause, lambda: self._clock.advanced_seconds)
         self._gate = TrialGate(self._conductor)
@@ -168,6 +195,7 @@ class Session:
         self._identified = False
         # Invariant: one beginning for the spans of all runs, so that a fixture's time stamp is read alike in each.
         self._began = time.time()
+        self._claims = Claims()
         self._keepsakes: Keepsakes
 
     # -- life --------------------------------------------------------------------------------------------
@@ -187,12 +215,20 @@ class Session:
             self._open()
             report = self._search_levels() if self._options.isolation else self._search(started)
         finally:
-            self._close()
+            try:
+                self._close()
+            finally:
+                self._claims.give_up()
             random.setstate(state)
-        return report
+        return redacted(report, self._options.redact) if self._options.redact else report
 
     def _search_levels(self) -> Report:
         """The same search at each isolation level, one after the other."""
+        if self._options.prove:
+            raise Unusable(
+                f"prove=True and isolation={list(self._options.isolation)!r} are asked for together: a proof is one of a single "
+                "isolation level. Leave one of them out"
+            )
         isolated = [store for store in self._stores if hasattr(store, "isolate")]
         if not isolated:
             raise Unusable(
@@ -224,6 +260,7 @@ class Session:
         return stores
 
     def _open(self) -> None:
+        self._claims.take(self._stores)
         for store in self._stores:
             store.open(self._gate)
             self._opened.append(store)
@@ -257,8 +294,10 @@ class Session:
                 store.restore()
             except Exception as error:
                 problems.append(f"{store.name}: {error}")
-            finally:
+            try:
                 store.close()
+            except Exception as error:
+                problems.append(f"{store.name}: {error}")
         self._opened.clear()
         # Stores may have had to wait for something until now.
         self._conductor.remove()
@@ -360,8 +399,9 @@ class Session:
         perturb: bool = False,
         shift_seconds: float = 0.0,
         scheduler: Scheduler | None = None,
+        traced: bool = False,
     ) -> _Run:
-        """One Trial from the baseline; the stores are restored before this returns."""
+        """One Trial from the baseline; the stores are restored before this returns. A ``traced`` one keeps stacks."""
         for tap in self._taps:
             tap.reset()
         if shift_seconds:
@@ -378,6 +418,7 @@ class Session:
             effect_seconds=_EFFECT_SECONDS if shift_seconds else 0.0,
             scheduler=scheduler,
             opaque=self._gate.opaque,
+            traced=traced,
         )
         error: BaseException | None = None
         try:
@@ -412,16 +453,20 @@ class Session:
         for doubt in result.doubts:
             note = Note("IDM901", f"a worker could not be killed cleanly ({doubt}); please report this")
             self._tally.notes.setdefault((note.code, note.text), note)
+        if self._observer is not None:
+            self._observer(Sight(plan, result, delta))
         return _Run(result, State(strip(delta, self._options.ignore), Span(self._began, end)), error)
 
-    def _reference_run(self, *, perturb: bool = False, shift_seconds: float = 0.0) -> _Run:
+    def _reference_run(
+        self, *, perturb: bool = False, shift_seconds: float = 0.0, traced: bool = False
+    ) -> _Run:
         self._tally.references += 1
-        return self._run(Plan(), perturb=perturb, shift_seconds=shift_seconds)
+        return self._run(Plan(), perturb=perturb, shift_seconds=shift_seconds, traced=traced)
 
     def _learn(self) -> tuple[_Run, Verdict | None, list[Note]]:
         """The Reference, twice: the clock moved and the generated ids shifted the second time."""
         self._listener(Progress("reference"))
-        first = self._reference_run()
+        first = self._reference_run(traced=True)
         if isinstance(first.error, Unusable):
             raise first.error
         if first.error is not None:
@@ -478,6 +523,7 @@ class Session:
     def _search(self, started: float) -> Report:
         reference, verdict, notes = self._learn()
         if verdict is not None:
+            notes += self._disagreements()
             return self._report(started, reference, verdict, [], notes, [], exhaustive=False)
         model = self._model(reference)
         causes = Causes(self._alike)
@@ -487,14 +533,23 @@ class Session:
         else:
             coverage += self._cover(model, reference, causes)
         findings = self._confirm(reference, causes)
-        notes += self._doubts(coverage)
+        disagreements = self._disagreements()
+        if disagreements:
+            # What was found may come of a state that was not the baseline.
+            findings = [replace(finding, verdict=Verdict.UNKNOWN) for finding in findings]
+        notes += self._doubts(coverage) + disagreements
         doubted = any(note.code.startswith("IDM9") for note in notes) or any(
             f.verdict is Verdict.UNKNOWN for f in findings
         )
         verdict = Verdict.worst(
             Verdict.HOLDS, *(f.verdict for f in findings), *([Verdict.UNKNOWN] if doubted else [])
         )
-        return self._report(started, reference, verdict, findings, notes, coverage, exhaustive=True)
+        report = self._report(started, reference, verdict, findings, notes, coverage, exhaustive=True)
+        if not self._options.prove or self._options.plan is not None:
+            return report
+        if verdict is Verdict.HOLDS:
+            return replace(report, proof=self._prove(reference))
+        return replace(report, mends=self._mend(reference, findings)) if findings else report
 
     def _model(self, reference: _Run) -> Reference:
         queue = next((q for q in self._delivered.values() if q is not None), None)
@@ -516,10 +571,12 @@ class Session:
             return self._options.redelivery_window
         return queue.redelivery_window_seconds if queue is not None else _WINDOW_SECONDS
 
-    def _cover(self, model: Reference, reference: _Run, causes: Causes[_Run]) -> list[Coverage]:
+    def _cover(
+        self, model: Reference, reference: _Run, causes: Causes[_Run] | Fallen[_Run]
+    ) -> list[Coverage]:
         """All wanted explorers, in their order."""
         wanted = self._options.faults
-        chosen = [e for e in EXPLORERS if is_wanted(e, wanted)]
+        chosen = [e for e in self._explorers if is_wanted(e, wanted)]
         budget = min(self._options.max_trials, max(20, _EFFECTS_IN_ALL_MAX // max(1, 2 * len(model.events))))
         lists = {e.name: list(e.plans(model, self._options)) for e in chosen if isinstance(e, Explorer)}
         weights = {e.name: e.weight for e in chosen if isinstance(e, SearchingExplorer)}
@@ -546,7 +603,12 @@ class Session:
         return coverage
 
     def _explore(
-        self, phase: str, search: Search, expected: int, reference: _Run, causes: Causes[_Run]
+        self,
+        phase: str,
+        search: Search,
+        expected: int,
+        reference: _Run,
+        causes: Causes[_Run] | Fallen[_Run],
     ) -> Coverage:
         """Run what a search asks for, and tell it what came of it."""
         ran = fired = unreached = 0
@@ -560,9 +622,9 @@ class Session:
                 run = self._run(proposal.plan, scheduler=proposal.scheduler)
                 plan = run.result.plan
                 ran += 1
-                if plan.faults:
-                    fired += not run.result.unreached
-                    unreached += bool(run.result.unreached)
+                if plan.faults or run.result.absent:
+                    fired += not run.result.missed
+                    unreached += run.result.missed
                 if plan.overlap and any(getattr(s, "shared_connection", False) for s in self._stores):
                     skipped = "two deliveries used one connection"
                     break
@@ -642,7 +704,7 @@ class Session:
         if not self._still_shown(reference, candidate.run, candidate.problems):
             return None
         plan, run = self._shrunk(reference, candidate)
-        runs = [self._run(plan) for _ in range(_CONFIRMATIONS)]
+        runs = [self._run(plan, traced=True) for _ in range(_CONFIRMATIONS)]
         # What differs between two runs of one plan is noise that two References happened not to show.
         for earlier, later in pairwise([run, *runs]):
             self._noise.learn(
@@ -659,13 +721,20 @@ class Session:
         queue = next((q for q in self._delivered.values() if q is not None), None)
         sure = shown == _CONFIRMATIONS
         history = run.result.history
+        told = diagnosed(problem, plan, history, self._noise.makes_up(problem.store))
         return Finding(
             code=problem.code,
             title=CODES[problem.code].title,
             summary=summary_of(problem),
             differences=tuple(p.difference for p in problems if p.difference is not None),
             counterexample=Counterexample(
-                plan, history, shown, _CONFIRMATIONS, command=self._command(plan) if self._command else None
+                plan,
+                history,
+                shown,
+                _CONFIRMATIONS,
+                command=self._command(plan) if self._command else None,
+                reference=reference.state.delta,
+                changes=run.state.delta,
             ),
             cause=cause_of(plan, history, queue),
             remedy=CODES[problem.code].remedy,
@@ -673,6 +742,9 @@ class Session:
             trials=candidate.trials,
             also=tuple(f"{p.code} {summary_of(p)}" for p in problems if p is not problem),
             verdict=Verdict.VIOLATED if sure else Verdict.UNKNOWN,
+            mechanism=str(told.mechanism) if told is not None else "",
+            because=told.text if told is not None else "",
+            snippet=told.snippet if told is not None else "",
         )
 
     def _still_shown(
@@ -686,7 +758,7 @@ class Session:
 
         def attempt(smaller: Plan) -> _Run | None:
             tried = self._run(smaller)
-            if tried.result.unreached or not self._still_shown(reference, tried, candidate.problems):
+            if tried.result.missed or not self._still_shown(reference, tried, candidate.problems):
                 return None
             return tried
 
@@ -694,6 +766,101 @@ class Session:
             return candidate.plan, candidate.run
         return shrink(
             candidate.plan, candidate.run, attempt, lambda run: run.result.steps, _SHRINK_TRIALS_MAX
+        )
+
+    # -- proofs ------------------------------------------------------------------------------------------
+
+    def _prove(self, reference: _Run) -> Proof:
+        """Search again without each guard that deliveries were seen to use."""
+        started, trials = time.perf_counter(), 0
+
+        def attempt(without: tuple[Guard, ...]) -> Attempt:
+            nonlocal trials
+            tried = self._attempt(reference, without=without)
+            trials += tried.plans
+            return tried
+
+        guards = [guard for store in self._guarded() for guard in store.guards()]
+        removals = proven(guards, attempt)
+        return Proof(removals, trials, time.perf_counter() - started)
+
+    def _mend(self, reference: _Run, findings: Sequence[Finding]) -> tuple[Mend, ...]:
+        """Search again with what a database or a client can do for a job whose source stays as it is."""
+        differences = [difference for finding in findings for difference in finding.differences]
+        at_once = any(finding.counterexample.plan.overlap for finding in findings)
+        candidates: dict[Guard, str] = {}
+        for store in self._guarded():
+            for guard in store.mends(differences, self._noise.makes_up(store.name)):
+                if at_once or guard.kind is not GuardKind.ISOLATION:
+                    candidates[guard] = store.remedy(guard)
+        return mended(candidates, lambda with_: self._attempt(reference, with_=with_))
+
+    def _guarded(self) -> list[Any]:
+        return [store for store in self._stores if isinstance(store, Guarded)]
+
+    def _attempt(
+        self, original: _Run, *, without: Collection[Guard] = (), with_: Collection[Guard] = ()
+    ) -> Attempt:
+        """The same search without some guards and with others, judged by the reference of the job as it is."""
+        tally, noise, listener = self._tally, self._noise, self._listener
+        what = " and ".join(map(str, without or with_))
+        phase = f"{'without' if without else 'with'} {what}"
+        self._tally, self._noise = _Tally(), noise.copy()
+        self._listener = lambda progress: listener(replace(progress, phase=f"{phase}: {progress.phase}"))
+        try:
+            self._alter(without, with_)
+            return self._search_altered(original, removed=bool(without))
+        except Irremovable as error:
+            return Attempt(obstacle=str(error))
+        finally:
+            self._alter((), ())
+            self._tally, self._noise, self._listener = tally, noise, listener
+
+    def _alter(self, without: Collection[Guard], with_: Collection[Guard]) -> None:
+        for store in self._guarded():
+            store.alter(
+                [guard for guard in without if guard.store == store.name],
+                [guard for guard in with_ if guard.store == store.name],
+            )
+
+    def _search_altered(self, original: _Run, *, removed: bool) -> Attempt:
+        reference = self._reference_run()
+        it = "it" if removed else "this"
+        side = "without" if removed else "with"
+        if reference.error is not None:
+            said = str(reference.error).strip().partition("\n")[0]
+            return Attempt(
+                obstacle=f"a clean delivery fails {side} {it}: {type(reference.error).__name__}: {said}"
+            )
+        differences = compare(original.state, reference.state, self._noise).differences
+        if differences:
+            shown = summary_of(Problem("IDM901", differences[0].store, differences[0].group, differences[0]))
+            return Attempt(obstacle=f"a clean delivery leaves another state {side} {it}: {shown}")
+        # By its key, a row that was added beside one of the baseline looks like that one, changed.
+        before, now = (_taken_from(run) for run in (original, reference))
+        if before != now:
+            group = next(iter((before - now) + (now - before)))
+            return Attempt(
+                obstacle=f"a clean delivery leaves another state {side} {it}: in {group} it adds what it else changes"
+            )
+        fallen: Fallen[_Run] = Fallen()
+        coverage = self._cover(self._model(reference), original, fallen)
+        plans = sum(covered.ran for covered in coverage)
+        if removed and not sum(store.uses for store in self._guarded()):
+            return Attempt(plans, obstacle="no delivery of the search came to use it")
+        broken = [f"{c.explorer} was cut short: {c.skipped}" for c in coverage if c.skipped]
+        broken += [note.text for note in self._tally.notes.values() if note.code == "IDM901"]
+        if not fallen.count and broken:
+            return Attempt(plans, obstacle=f"the search {side} {it} broke off: {broken[0]}")
+        if fallen.first is None:
+            raised = next((note.text for note in self._tally.notes.values() if note.code == "IDM401"), "")
+            return Attempt(plans, shown=raised.partition("\n")[0])
+        plan, problems = fallen.first
+        shows = [self._still_shown(original, self._run(plan), problems) for _ in range(_CONFIRMATIONS)]
+        if not all(shows):
+            return Attempt(plans, obstacle=f"what plan {plan} showed {side} {it} does not show every time")
+        return Attempt(
+            plans, fallen.count, tuple(fallen.codes.items()), summary_of(min(problems, key=_severity)), plan
         )
 
     # -- the report --------------------------------------------------------------------------------------
@@ -709,6 +876,14 @@ class Session:
             elif covered.ran and not covered.fired and covered.unreached:
                 notes.append(Note("IDM906", _unreached(covered.explorer)))
         return notes
+
+    def _disagreements(self) -> list[Note]:
+        """Stores that learn what changed without reading everything read everything now, once."""
+        verifying = (
+            verify for store in self._stores if (verify := getattr(store, "verify", None)) is not None
+        )
+        found = [doubt for verify in verifying if (doubt := verify()) is not None]
+        return [Note("IDM907", f"{doubt}. {CODES['IDM907'].remedy}") for doubt in found]
 
     def _report(
         self,
@@ -731,6 +906,8 @@ class Session:
                 "1 fault, or 2 kills one after the other",
             ]
         )
+        if options.plan is None:
+            bounds += [bound for e in self._explorers if (bound := getattr(e, "bound", None)) is not None]
         if options.faults is not None:
             bounds.append("faults: " + ", ".join(sorted(options.faults)))
         certificate = Certificate(
@@ -751,8 +928,27 @@ class Session:
             noise=self._noise.described(),
             seed=options.seed,
             seconds=time.perf_counter() - started,
+            writes=_writes(reference),
         )
-        return Report(self.name, verdict, tuple(findings), tuple(notes), certificate)
+        return Report(
+            self.name,
+            verdict,
+            tuple(findings),
+            tuple(notes),
+            certificate,
+            reference=reference.result.history,
+        )
+
+
+def _writes(reference: _Run) -> tuple[str, ...]:
+    effects = (event.effect for event in reference.result.history.effects)
+    labels = (e.label for e in effects if e is not None and e.access is not Access.READ)
+    return tuple(dict.fromkeys(labels))
+
+
+def _taken_from(run: _Run) -> Counter[str]:
+    """How many facts of the baseline were changed or taken away, by where."""
+    return Counter(f"{fact.store}: {fact.group}" for fact in run.state.delta.removed)
 
 
 def _copied(value: Any) -> Any:
@@ -770,7 +966,10 @@ def _name_of(function: Callable[..., Any]) -> str:
 
 def _unreached(explorer: str) -> str:
     if explorer == "plan":
-        return "the plan's fault was not reached: the job no longer passes this point. Search again without the plan"
+        return (
+            "the plan's fault, or the call that it is for, was not reached: the job no longer passes this point. "
+            "Search again without the plan"
+        )
     return f"no fault of {explorer} was reached. {CODES['IDM906'].remedy}"
 
 

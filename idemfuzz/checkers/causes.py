@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -9,7 +10,7 @@ from typing import Generic, TypeVar
 from idemfuzz.checkers.verdicts import Problem
 from idemfuzz.model import DifferenceKind, FaultKind, Lapse, Plan
 
-__all__ = ["Candidate", "Causes"]
+__all__ = ["Candidate", "Causes", "Fallen"]
 
 R = TypeVar("R")
 
@@ -80,6 +81,25 @@ class Causes(Generic[R]):
         """Two things had to come together for these; what one of them shows by itself is not news."""
         simpler = (c for c in self._candidates if c.mechanism not in _COMPOUND)
         return {p.locus[1:] for p in problems} <= {p.locus[1:] for c in simpler for p in c.problems}
+
+
+class Fallen(Generic[R]):
+    """Counts the plans that show something, and what they show; takes the place of `Causes` where no cause is looked for."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.codes: Counter[str] = Counter()
+        self.first: tuple[Plan, Sequence[Problem]] | None = None
+        """The first of them, which is the simplest."""
+
+    def __len__(self) -> int:
+        return self.count
+
+    def add(self, plan: Plan, run: R, shown: Sequence[Problem]) -> None:
+        self.count += 1
+        self.codes.update({problem.code for problem in shown})
+        if self.first is None:
+            self.first = plan, shown
 
 
 def _mechanism(plan: Plan) -> str:

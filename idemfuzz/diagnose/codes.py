@@ -112,6 +112,13 @@ CODES: dict[str, Code] = {
             "Look parents up by their own key inside the transaction that uses them; do not keep ids over a retry",
         ),
         Code(
+            "IDM204",
+            "job never done",
+            "A message was accepted, and in the end no execution of the job had ended well: the queue gave it up, or lost it.",
+            "Enqueue with retry=Retry(max=...), let each RQ worker listen on one queue, and have an outbox or a sweep enqueue "
+            "again what is still owed: no queue delivers what it has forgotten",
+        ),
+        Code(
             "IDM301",
             "retry never succeeds",
             "After the fault, every redelivery fails and the work stays undone.",
@@ -150,6 +157,47 @@ CODES: dict[str, Code] = {
             "Nothing, if it is a cache",
         ),
         Code(
+            "IDM501",
+            "redelivered after a kill",
+            "A worker or its horse was killed in the middle of a job, and RQ gave the job out again: at once if the worker lives, "
+            "or when the lease of the dead worker is over. What RQ does, and no fault of the job. A note of a stress run.",
+            "Nothing, if the job can be run twice",
+        ),
+        Code(
+            "IDM502",
+            "overlapped by its redelivery",
+            "An execution was still at work (an orphaned horse, a paused machine) when RQ took it for lost and gave the job out again: "
+            "both ran at the same time. A note of a stress run.",
+            "Nothing, if two executions at once do no harm; a check before the work is not enough",
+        ),
+        Code(
+            "IDM503",
+            "run again after success",
+            "The job's body had ended well, and RQ ran it again: its success callback raised, its result could not be "
+            "stored, Redis came back with an older state, or an orphaned horse ended while its redelivery was queued. A note of a "
+            "stress run.",
+            "Nothing, if the job can be run twice; let success callbacks catch their own errors",
+        ),
+        Code(
+            "IDM504",
+            "one id queued several times",
+            "RQ does not look whether a job with the same id is already queued: each enqueue is another delivery. A note of a stress run.",
+            "Enqueue with unique=True, and let the job be safe all the same: it is accepted again when the first one's hash has expired",
+        ),
+        Code(
+            "IDM505",
+            "copy refused by unique=True",
+            "RQ refused a message because a job with its id exists. A note of a stress run.",
+            "Nothing",
+        ),
+        Code(
+            "IDM506",
+            "message never done",
+            "Of a message that the queue had accepted no execution ended well, though the job was done by another copy of it. A note of "
+            "a stress run; where no copy did it, it is IDM204.",
+            "See IDM204",
+        ),
+        Code(
             "IDM901",
             "nondeterministic",
             "The same plan from the same state gave different results, so nothing can be claimed. This is idemfuzz's doubt, not a verdict "
@@ -185,6 +233,13 @@ CODES: dict[str, Code] = {
             "fault never reached",
             "No fault of this kind came to pass: the points that the clean delivery showed were not reached again.",
             "Look for effects that depend on time or randomness",
+        ),
+        Code(
+            "IDM907",
+            "journal and tables disagree",
+            "The journal of what each trial changed says that all is as it was, and a look at all rows says that it is not: something "
+            "was written past the triggers, so what the trials compared is in doubt.",
+            "Search with full_read_rows_max=1000000000, which reads all rows after each trial; and please report what the job does",
         ),
     )
 }

@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import ctypes
 import inspect
+import platform
 import queue
 import sys
 import threading
@@ -57,6 +58,9 @@ class Cover:
 
 _execution: ContextVar[Execution | None] = ContextVar("idemfuzz_execution", default=None)
 _cover: ContextVar[Cover | None] = ContextVar("idemfuzz_cover", default=None)
+
+# The system calls in which a thread waits for a lock: futex, flock and fcntl, by the machine's numbers.
+_LOCK_CALLS = {"x86_64": {"202", "73", "72"}, "aarch64": {"98", "32", "25"}}
 
 
 class Here:
@@ -214,11 +218,15 @@ class Execution:
             self._park()
         return Killed(f"delivery {self.delivery} is dead")
 
-    def abandon(self) -> None:
-        """Give up on one that does not come back: no Effect of it counts, and Python code in it is broken off."""
+    def give_up(self) -> None:
+        """It does not come back: no further Effect of it counts."""
         self.dead = True
         if self.ending is None:
             self._finish(Ending.HUNG)
+
+    def abandon(self) -> None:
+        """Give up on it, and break off the Python code in it."""
+        self.give_up()
         self._break_off()
 
     def _ended_with(self, error: BaseException) -> None:
@@ -277,13 +285,25 @@ class ThreadExecution(Execution):
     def rests(self) -> bool:
         try:
             with open(f"/proc/self/task/{self._thread.native_id}/status") as status:
-                lines = [line for line in status if "ctxt_switches" in line]
+                told = dict(line.split(":", 1) for line in status)
         except OSError:
             return False
-        switches = sum(int(line.split()[1]) for line in lines)
+        switches = int(told["voluntary_ctxt_switches"]) + int(told["nonvoluntary_ctxt_switches"])
         same = switches == self._switches
         self._switches = switches
-        return same
+        return same and told["State"].split()[0] == "S" and self._may_wait_for_a_lock()
+
+    def _may_wait_for_a_lock(self) -> bool:
+        """Not if its thread expects an answer from a server: a driver that connects goes on without any other delivery."""
+        locks = _LOCK_CALLS.get(platform.machine())
+        if locks is None:
+            return True
+        try:
+            with open(f"/proc/self/task/{self._thread.native_id}/syscall") as file:
+                call = file.read().split()[0]
+        except OSError:
+            return True
+        return call in locks
 
     def _park(self) -> None:
         _park.wait()

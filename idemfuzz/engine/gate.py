@@ -140,5 +140,12 @@ class TrialGate:
 
 def _fault_event(execution: Execution, effect: Effect, point: Point, fault: Fault, text: str) -> Event:
     return Event(
-        EventKind.FAULT, execution.call, execution.delivery, text, effect=effect, point=point, fault=fault
+        EventKind.FAULT,
+        execution.call,
+        execution.delivery,
+        text,
+        effect=effect,
+        point=point,
+        fault=fault,
+        stack=execution.trial.stack(),
     )

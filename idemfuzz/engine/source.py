@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 from types import FrameType
 from typing import Any
 
 from idemfuzz.model import Source
 
+_FRAMES_MAX = 32
 _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARIES = tuple(
     {
@@ -35,6 +38,15 @@ def is_library_file(filename: str) -> bool:
 
 def innermost_user_line(depth: int = 1) -> Source | None:
     """The innermost frame of the user's own code, or None if only libraries are on the stack."""
+    return next(_user_lines(depth + 1), None)
+
+
+def user_stack(depth: int = 1) -> tuple[Source, ...]:
+    """All frames of the user's own code, innermost first, at most 32."""
+    return tuple(islice(_user_lines(depth + 1), _FRAMES_MAX))
+
+
+def _user_lines(depth: int) -> Iterator[Source]:
     stack: FrameType | None = sys._getframe(depth)
     greenlet: Any = sys.modules.get("greenlet")
     current = greenlet.getcurrent() if greenlet is not None else None
@@ -43,11 +55,11 @@ def innermost_user_line(depth: int = 1) -> Source | None:
         while frame is not None:
             code = frame.f_code
             if not is_library_file(code.co_filename):
-                return _line(code.co_filename, frame.f_lineno, code.co_qualname)
+                yield _line(code.co_filename, frame.f_lineno, code.co_qualname)
             frame = frame.f_back
         # SQLAlchemy's asyncio extension has a stack of its own; who called it stands on its parent's.
         if current is None or current.parent is None or hasattr(current, "waiter"):
-            return None
+            return
         current = current.parent
         stack = current.gr_frame
 

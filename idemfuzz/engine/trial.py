@@ -13,6 +13,7 @@ from idemfuzz.engine.clock import Clock
 from idemfuzz.engine.director import Director
 from idemfuzz.engine.execution import Cover, Execution, Killed, ThreadExecution, here
 from idemfuzz.engine.schedule import Scripted, schedule_of
+from idemfuzz.engine.source import user_stack
 from idemfuzz.model import (
     Effect,
     Ending,
@@ -27,6 +28,7 @@ from idemfuzz.model import (
     Plan,
     Point,
     Side,
+    Source,
     Step,
 )
 
@@ -74,6 +76,13 @@ class TrialResult:
     """What went wrong in idemfuzz itself, so that the Trial proves nothing."""
     steps: tuple[Step, ...] = ()
     """The Steps of overlapping Executions, in their order."""
+    absent: bool = False
+    """Whether the scenario made fewer calls than the one that the Plan is for."""
+
+    @property
+    def missed(self) -> bool:
+        """Whether something that the Plan says did not come to pass."""
+        return self.absent or bool(self.unreached)
 
     @property
     def stuck(self) -> tuple[Settled, ...]:
@@ -93,6 +102,7 @@ class Trial:
         effect_seconds: float = 0.0,
         scheduler: Scheduler | None = None,
         opaque: Collection[str] = (),
+        traced: bool = False,
     ) -> None:
         self.plan = plan
         self.options = options
@@ -100,6 +110,8 @@ class Trial:
         self.abandoned: list[Execution] = []
         self._scheduler = scheduler
         self._opaque = opaque
+        # A stack per Effect costs more than the Effect: only what is run to be shown has them.
+        self._traced = traced
         self._steps: list[Step] = []
         self._marked: dict[str, Store] = {}
         self._stores = stores
@@ -145,6 +157,7 @@ class Trial:
             job_errors=tuple(self._job_errors),
             doubts=tuple(self._doubts),
             steps=tuple(self._steps),
+            absent=(self.plan.call or 0) > self._call,
         )
 
     # -- what the scenario does --------------------------------------------------------------------------
@@ -373,7 +386,16 @@ class Trial:
         self, execution: Execution, effect: Effect, point: Point, outcome: str, call: Fact | None
     ) -> None:
         self.record(
-            Event(EventKind.EFFECT, execution.call, execution.delivery, effect.detail, outcome, effect, point)
+            Event(
+                EventKind.EFFECT,
+                execution.call,
+                execution.delivery,
+                effect.detail,
+                outcome,
+                effect,
+                point,
+                stack=self.stack(),
+            )
         )
         if call is not None:
             self._calls.append(call)
@@ -393,6 +415,7 @@ class Trial:
                 effect,
                 point,
                 failed=True,
+                stack=self.stack(),
             )
         )
 
@@ -444,8 +467,14 @@ class Trial:
         execution.error = JobHung(
             f"delivery {execution.delivery} did not end within {self.options.timeout:g} s"
         )
-        execution.abandon()
+        execution.give_up()
+        # Before Python code is broken off: an exception that comes from nowhere is nothing for the inside of a driver.
         self._sever(execution)
+        execution.abandon()
+
+    def stack(self) -> tuple[Source, ...]:
+        """Where the user's code stands, if this Trial is run to be shown."""
+        return user_stack(2) if self._traced else ()
 
     def record(self, event: Event) -> None:
         self._events.append(event)

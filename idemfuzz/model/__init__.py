@@ -15,14 +15,18 @@ History          the totally ordered record of a Trial's events
 Store            an adapter to something with state; it captures, restores and describes
 Fact, Delta      one row, key, file or outside call; what a Trial added and removed
 Reference        the outcome of one clean Delivery, run at least twice to learn what is noise
+Example          the arguments and the starting state of a Job in one search, as plain values
 Verdict          holds / unknown / violated; the worst wins; unknown never counts as a pass
 Finding          a violated Verdict with a stable code, the evidence, the cause and the remedy
 Counterexample   the smallest Plan found that still shows a Finding, reproduced k of k times
 Certificate      what a pass covered
+Guard            what keeps a second delivery from doing the work again: a unique key, a lock, a condition
+Proof, Mend      what the same search came to without a guard, or with one more
 ===============  ==========================================================================
 """
 
 from idemfuzz.model.effect import Access, Effect, Source
+from idemfuzz.model.example import Example
 from idemfuzz.model.footprint import NOTHING, Footprint, Plane, Region, conflict
 from idemfuzz.model.history import Ending, Event, EventKind, History, Step
 from idemfuzz.model.plan import (
@@ -37,7 +41,9 @@ from idemfuzz.model.plan import (
     Segment,
     Side,
 )
+from idemfuzz.model.proof import Guard, GuardKind, Mend, Proof, Removal, Role
 from idemfuzz.model.state import Delta, Fact, FactKind, Opaque
+from idemfuzz.model.values import ValueFormError, decode, encode
 from idemfuzz.model.verdict import (
     Certificate,
     Counterexample,
@@ -64,27 +70,37 @@ __all__ = [
     "Ending",
     "Event",
     "EventKind",
+    "Example",
     "Fact",
     "FactKind",
     "Fault",
     "FaultKind",
     "Finding",
     "Footprint",
+    "Guard",
+    "GuardKind",
     "History",
     "Identity",
     "Lapse",
+    "Mend",
     "Note",
     "Opaque",
     "Plan",
     "PlanError",
     "Plane",
     "Point",
+    "Proof",
     "Region",
+    "Removal",
     "Report",
+    "Role",
     "Segment",
     "Side",
     "Source",
     "Step",
+    "ValueFormError",
     "Verdict",
     "conflict",
+    "decode",
+    "encode",
 ]

@@ -46,6 +46,8 @@ class Event:
     fault: Fault | None = None
     ending: Ending | None = None
     failed: bool = False
+    stack: tuple[Source, ...] = ()
+    """The user's own frames, innermost first; only of Trials that are run to be shown."""
 
     @property
     def source(self) -> Source | None:

@@ -9,7 +9,8 @@ from typing import Any
 from idemfuzz.model.effect import Source
 from idemfuzz.model.history import History
 from idemfuzz.model.plan import Plan
-from idemfuzz.model.state import Fact
+from idemfuzz.model.proof import Mend, Proof
+from idemfuzz.model.state import Delta, Fact
 
 
 class Verdict(StrEnum):
@@ -72,6 +73,10 @@ class Counterexample:
     tried: int
     saved: str | None = None
     command: str | None = None
+    reference: Delta = field(default_factory=Delta)
+    """What one clean delivery changed of the baseline."""
+    changes: Delta = field(default_factory=Delta)
+    """What this Trial changed of the same baseline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,12 @@ class Finding:
     trials: int = 1
     also: tuple[str, ...] = ()
     verdict: Verdict = Verdict.VIOLATED
+    mechanism: str = ""
+    """The cause by name, as in "check-then-act"; empty where the history does not tell."""
+    because: str = ""
+    """The cause in a sentence, with the lines."""
+    snippet: str = ""
+    """What a person would write, in the job's own terms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +149,8 @@ class Certificate:
     noise: tuple[str, ...] = ()
     seed: int | None = None
     seconds: float = 0.0
+    writes: tuple[str, ...] = ()
+    """Labels of the Effects of one clean delivery that change something, each once."""
     levels: tuple[tuple[str, Verdict], ...] = ()
     """Where several isolation levels were asked for: each with its own verdict."""
 
@@ -152,6 +165,15 @@ class Report:
     notes: tuple[Note, ...] = ()
     certificate: Certificate = field(default_factory=Certificate)
     arguments: dict[str, Any] | None = None
+    """The example that was searched, as texts by name, where it was drawn."""
+    accepted: tuple[str, ...] = ()
+    """Codes of findings that the baseline accepts; each has a note."""
+    proof: Proof | None = None
+    """Which guards carry a job that holds; None where that was not asked for."""
+    mends: tuple[Mend, ...] = ()
+    """What was tried for a job that does not hold, where that was asked for."""
+    reference: History = field(default_factory=History)
+    """The clean run that everything was compared with."""
 
     @property
     def holds(self) -> bool:

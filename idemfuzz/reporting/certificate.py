@@ -35,7 +35,8 @@ def headline(report: Report) -> str:
             parts.append("every planned trial ran")
         elif left := sum(covered.over_budget for covered in done.coverage):
             parts.append(f"{counted(left, 'planned trial')} over budget")
-        return f"holds: {', '.join(parts)} ({done.seconds:.1f} s)"
+        but = f", but for what is accepted ({', '.join(report.accepted)})" if report.accepted else ""
+        return f"holds{but}: {', '.join(parts)} ({done.seconds:.1f} s)"
     found = [f"{finding.code} {finding.title}" for finding in report.findings]
     found = found or [f"{note.code} {_first_sentence(note.text)}" for note in report.notes]
     return f"{report.verdict}: {'; '.join(dict.fromkeys(found)) or 'nothing can be claimed'}"

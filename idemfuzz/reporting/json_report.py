@@ -18,8 +18,9 @@ import shlex
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +34,39 @@ from idemfuzz.model import (
     Event,
     Fact,
     Finding,
+    Guard,
+    Mend,
     Opaque,
+    Proof,
     Report,
     Source,
     Verdict,
 )
 from idemfuzz.reporting.certificate import certificate, headline
+from idemfuzz.reporting.proof import proof_text
 from idemfuzz.reporting.redaction import redact, redacted
+from idemfuzz.reporting.states import aligned
+from idemfuzz.reporting.text import render_finding
 
-__all__ = ["REPORT_VERSION", "check_writable", "report_to_json", "to_json", "write"]
+__all__ = [
+    "REPORT_VERSION",
+    "check_writable",
+    "difference_to_json",
+    "header",
+    "rendered",
+    "report_to_json",
+    "schema",
+    "to_json",
+    "unwritable",
+    "worst_per_search",
+    "write",
+    "write_json",
+    "write_text",
+]
 
 REPORT_VERSION = 1
 _DEPTH_MAX = 40
+_ROWS_MAX = 300
 Reports = Iterable[Report | Mapping[str, Any]]
 
 
@@ -56,13 +78,27 @@ def to_json(reports: Reports, *, command: str | None = None) -> dict[str, Any]:
     made = [report_to_json(report) if isinstance(report, Report) else dict(report) for report in reports]
     verdict = Verdict.worst(*(Verdict(report["verdict"]) for report in made))
     return {
-        "idemfuzz_report": REPORT_VERSION,
-        "idemfuzz": __version__,
-        "command": redact(_command_line() if command is None else command),
+        **header(command),
         "verdict": str(verdict),
         "counts": {str(v): sum(report["verdict"] == v for report in made) for v in Verdict},
         "reports": made,
     }
+
+
+def header(command: str | None = None) -> dict[str, Any]:
+    """What stands at the head of each report."""
+    return {
+        "idemfuzz_report": REPORT_VERSION,
+        "idemfuzz": __version__,
+        "command": redact(_command_line() if command is None else command),
+    }
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of `to_json` and, below ``$defs``, of the lines of NDJSON."""
+    text = files("idemfuzz.reporting").joinpath("report.schema.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def report_to_json(report: Report) -> dict[str, Any]:
@@ -73,11 +109,26 @@ def report_to_json(report: Report) -> dict[str, Any]:
         "verdict": str(report.verdict),
         "headline": headline(report),
         "findings": [_finding(finding) for finding in report.findings],
+        "reference_history": [_event(event) for event in report.reference],
         "notes": [{"code": note.code, "text": note.text} for note in report.notes],
         "certificate": _certificate(report.certificate),
         "certificate_text": certificate(report),
+        "proof": None if report.proof is None else _proof(report.proof),
+        "mends": [_mend(mend) for mend in report.mends],
+        "proof_text": proof_text(report),
         "arguments": None if report.arguments is None else plain(report.arguments),
     }
+
+
+def worst_per_search(reports: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """One report per name: Hypothesis makes a search of each example, and the last of the worst is telling."""
+    kept: dict[str, Mapping[str, Any]] = {}
+    for report in reports:
+        known = kept.get(report["name"])
+        verdicts = [Verdict(one["verdict"]) for one in (known, report) if one is not None]
+        if known is None or Verdict.worst(*verdicts) == report["verdict"]:
+            kept[report["name"]] = report
+    return list(kept.values())
 
 
 def check_writable(path: Path) -> None:
@@ -87,7 +138,7 @@ def check_writable(path: Path) -> None:
         Unusable: it cannot; the message says why and what to do.
     """
     if path.is_dir():
-        raise _unwritable(path, "it is a folder", f"Name a file, for instance {path / 'idemfuzz.json'}")
+        raise unwritable(path, "it is a folder", f"Name a file, for instance {path / 'idemfuzz.json'}")
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
             pass
@@ -96,7 +147,7 @@ def check_writable(path: Path) -> None:
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         mend = f"Make the folder {str(path.parent)!r} first" if missing else "Name another file"
-        raise _unwritable(path, error.strerror or str(error), mend) from error
+        raise unwritable(path, error.strerror or str(error), mend) from error
 
 
 def write(path: Path, reports: Reports, *, command: str | None = None) -> None:
@@ -105,18 +156,40 @@ def write(path: Path, reports: Reports, *, command: str | None = None) -> None:
     Raises:
         Unusable: it cannot be written.
     """
-    text = json.dumps(to_json(reports, command=command), indent=2, ensure_ascii=False, allow_nan=False)
+    write_json(path, to_json(reports, command=command))
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write any document as `write` does.
+
+    Raises:
+        Unusable: it cannot be written.
+    """
+    write_text(path, rendered(document))
+
+
+def rendered(document: Mapping[str, Any]) -> str:
+    """A document as text."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; half of a character (a lone surrogate) is written as an escape.
+
+    Raises:
+        Unusable: it cannot be written.
+    """
     temporary = ""
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text + "\n")
+            file.write(text)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise _unwritable(path, error.strerror or str(error), "Name another file") from error
+        raise unwritable(path, error.strerror or str(error), "Name another file") from error
 
 
 def plain(value: Any, depth: int = 0) -> Any:
@@ -164,17 +237,39 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "title": finding.title,
         "verdict": str(finding.verdict),
         "summary": finding.summary,
-        "differences": [_difference(difference) for difference in finding.differences],
+        "differences": [difference_to_json(difference) for difference in finding.differences],
         "counterexample": _counterexample(finding.counterexample),
+        "mechanism": finding.mechanism,
+        "because": finding.because,
+        "snippet": finding.snippet,
         "cause": finding.cause,
         "remedy": finding.remedy,
         "source": _source(finding.source),
         "trials": finding.trials,
         "also": list(finding.also),
+        "state": _state(finding),
+        "text": render_finding(finding),
     }
 
 
-def _difference(difference: Difference) -> dict[str, Any]:
+def _state(finding: Finding) -> dict[str, Any]:
+    rows = aligned(finding.counterexample, finding.differences)
+    return {
+        "rows": [
+            {
+                "before": _fact(row.before),
+                "reference": _fact(row.reference),
+                "after": _fact(row.after),
+                "differs": row.differs,
+                "columns": list(row.columns),
+            }
+            for row in rows[:_ROWS_MAX]
+        ],
+        "omitted": max(0, len(rows) - _ROWS_MAX),
+    }
+
+
+def difference_to_json(difference: Difference) -> dict[str, Any]:
     return {
         "kind": str(difference.kind),
         "store": difference.store,
@@ -230,6 +325,7 @@ def _event(event: Event) -> dict[str, Any]:
         "fault": None if fault is None else {"kind": str(fault.kind), "side": str(fault.side)},
         "ending": None if event.ending is None else str(event.ending),
         "source": _source(event.source),
+        "stack": [_source(frame) for frame in event.stack],
     }
 
 
@@ -277,10 +373,52 @@ def _certificate(done: Certificate) -> dict[str, Any]:
         "noise": list(done.noise),
         "seed": done.seed,
         "seconds": round(done.seconds, 3),
+        "writes": list(done.writes),
     }
 
 
-def _unwritable(path: Path, why: str, mend: str) -> Unusable:
+def _proof(proof: Proof) -> dict[str, Any]:
+    return {
+        "trials": proof.trials,
+        "seconds": round(proof.seconds, 3),
+        "removals": [
+            {
+                "role": str(removal.role),
+                "guards": [_guard(guard) for guard in removal.guards],
+                "plans": removal.plans,
+                "fallen": removal.fallen,
+                "codes": dict(removal.codes),
+                "shown": removal.shown,
+                "plan": None if removal.plan is None else str(removal.plan),
+                "why": removal.why,
+            }
+            for removal in proof.removals
+        ],
+    }
+
+
+def _mend(mend: Mend) -> dict[str, Any]:
+    return {
+        "guards": [_guard(guard) for guard in mend.guards],
+        "verified": mend.verified,
+        "plans": mend.plans,
+        "fallen": mend.fallen,
+        "how": mend.how,
+        "why": mend.why,
+    }
+
+
+def _guard(guard: Guard) -> dict[str, Any]:
+    return {
+        "kind": str(guard.kind),
+        "store": guard.store,
+        "name": guard.name,
+        "source": _source(guard.source),
+    }
+
+
+def unwritable(path: Path, why: str, mend: str) -> Unusable:
+    """The refusal for a file that cannot be written."""
     return Unusable(f"cannot write the report {str(path)!r}: {why}. {mend}")
 
 

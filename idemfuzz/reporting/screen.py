@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
@@ -31,6 +32,7 @@ class Screen:
         self.width = min(console.width, _WIDTH_MAX)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._held: Live | None = None
 
     @classmethod
     @contextmanager
@@ -60,8 +62,28 @@ class Screen:
         if not self.live:
             return
         # What stands around the name needs about 60 cells.
-        label = f"{cut(clean(name), max(16, self.width - 62))}  {phase:<9}".replace("[", "\\[")
+        label = f"{cut(clean(name), max(16, self.width - 62))}  {phase:<9}"
         found = f"{findings} finding{'' if findings == 1 else 's'}" if findings else ""
+        self._draw(label, done, total, found)
+
+    def hold(self, block: RenderableType) -> None:
+        """Show some lines below all others, in the place of those that were held before."""
+        if not self.live:
+            return
+        if self._held is None:
+            self.clear()
+            self._held = Live(
+                console=self.console,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._held.start()
+        self._held.update(block, refresh=True)
+
+    def _draw(self, label: str, done: int, total: int, found: str) -> None:
+        label = label.replace("[", "\\[")
         if self._progress is None:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -81,7 +103,10 @@ class Screen:
         self._progress.refresh()
 
     def clear(self) -> None:
-        """Take the line of progress away."""
+        """Take the line of progress away, and what is held."""
+        if self._held is not None:
+            self._held.stop()
+            self._held = None
         if self._progress is not None:
             self._progress.stop()
             self._progress = self._task = None

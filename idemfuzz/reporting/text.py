@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import linecache
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
@@ -14,7 +13,9 @@ from rich.text import Text
 from idemfuzz.model import Finding, Plan, Report, Source, Verdict
 from idemfuzz.reporting.certificate import certificate, headline
 from idemfuzz.reporting.differences import Row, rows_of
+from idemfuzz.reporting.proof import mend_lines, proof_lines
 from idemfuzz.reporting.redaction import redacted
+from idemfuzz.reporting.sources import line_at
 from idemfuzz.reporting.steps import clean, cut, drawn
 
 __all__ = ["certificate", "headline", "mark_of", "render", "render_finding", "style_of"]
@@ -24,6 +25,7 @@ _INDENT = 2
 _STYLES = {Verdict.HOLDS: "bold green", Verdict.UNKNOWN: "bold yellow", Verdict.VIOLATED: "bold red"}
 _MARKS = {Verdict.HOLDS: "✓", Verdict.UNKNOWN: "?", Verdict.VIOLATED: "✗"}
 _VALUE_MIN = 12
+_ARGUMENT_MAX = 400
 _DIFFERS, _EXPECTED, _ACTUAL = "What differs", "one delivery", "this trial"
 
 
@@ -34,12 +36,20 @@ def render(report: Report, *, colour: bool = False, width: int = 100, with_certi
     """
     report = redacted(report)
     lines = list(_title(report, width))
+    if report.arguments and report.findings:
+        lines += _prose("  Found with", _arguments(report), width)
     for finding in report.findings:
         lines += [Text(), *_finding(finding, width)]
     if report.notes:
         lines += [Text(), _bold("Notes")]
         for note in report.notes:
             lines += _prose(f"  {note.code}", note.text, width)
+    for title, told in (
+        ("Proof", proof_lines(report.proof) if report.proof is not None else ()),
+        ("Mends", mend_lines(report.mends)),
+    ):
+        said = [line for label, text in told for line in _prose(f"  {label}", text, width)]
+        lines += [Text(), _bold(title), *said] if said else []
     if with_certificate:
         lines += [Text(), _bold("Certificate")]
         block = certificate(report, width=width - _INDENT)
@@ -73,6 +83,12 @@ def _title(report: Report, width: int) -> Iterator[Text]:
     yield line.append("  ").append(claim, style=_STYLES[report.verdict])
 
 
+def _arguments(report: Report) -> str:
+    """The example that was drawn, as it would be written in a call."""
+    told = [f"{name}={value}" for name, value in (report.arguments or {}).items()]
+    return ", ".join(text if len(text) <= _ARGUMENT_MAX else f"{text[:_ARGUMENT_MAX]}..." for text in told)
+
+
 def _finding(finding: Finding, width: int) -> Iterator[Text]:
     example = finding.counterexample
     head = Text().append(finding.code, style=_STYLES[finding.verdict])
@@ -91,8 +107,12 @@ def _finding(finding: Finding, width: int) -> Iterator[Text]:
     for line in drawn(example.history, example.plan, width - 2 * _INDENT):
         yield Text(" " * 2 * _INDENT).append_text(line)
     yield Text()
+    if finding.mechanism:
+        yield from _prose("  Cause", f"{finding.mechanism}: {finding.because}", width)
     yield from _prose("  Happens when", finding.cause, width)
     yield from _prose("  Remedy", finding.remedy, width)
+    for text in finding.snippet.splitlines():
+        yield _snippet(text)
     for index, other in enumerate(finding.also):
         yield from _prose("  Also" if index == 0 else "", other, width)
     trials = f", seen in {finding.trials} trials" if finding.trials > 1 else ""
@@ -109,7 +129,7 @@ def _where(source: Source | None) -> Iterator[Text]:
     if source is None:
         return
     yield Text(f"  at {clean(source.file)}:{source.line} in {clean(source.function)}", style="dim")
-    code = clean(linecache.getline(source.file, source.line))
+    code = clean(line_at(source.file, source.line))
     if code:
         yield Text().append(f"  {source.line:>6} │ ", style="dim").append(code, style="cyan")
 
@@ -172,6 +192,12 @@ def _wrapped(text: str, width: int, *, indent: int) -> Iterator[Text]:
 def _whole(label: str, text: str) -> Text:
     """For the clipboard: never wrapped."""
     return _bold(label.ljust(_LABEL + _INDENT)).append(clean(text), style="cyan")
+
+
+def _snippet(line: str) -> Text:
+    """For the clipboard, too: its own blanks stay."""
+    shown = line[: len(line) - len(line.lstrip())] + clean(line)
+    return Text(" " * (_LABEL + _INDENT)).append(shown, style="cyan")
 
 
 def _bold(text: str) -> Text:

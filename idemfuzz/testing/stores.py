@@ -98,6 +98,8 @@ class _Open:
         self.store.restore()
         assert self.items() == {0}, "restore does not lead back to the baseline"
         assert not self.store.changes(), "after restore, something still differs from the baseline"
+        doubt = getattr(self.store, "verify", lambda: None)()
+        assert doubt is None, f"the store doubts itself: {doubt}"
 
     def writing(self) -> Delivered:
         """A clean write of item 1, undone again: what the faults of a test are aimed at."""

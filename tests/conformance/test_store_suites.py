@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from idemfuzz.abc import Options
 from idemfuzz.adapters.containers import ContainersAdapter
 from idemfuzz.adapters.files import FilesAdapter
 from idemfuzz.adapters.redis import RedisAdapter
@@ -28,7 +29,10 @@ ITEMS = sqlalchemy.Table(
 )
 
 
-def sql_subject(engine: Any) -> StoreSubject:
+JOURNAL = Options(full_read_rows_max=0)
+
+
+def sql_subject(engine: Any, options: Options = Options()) -> StoreSubject:  # noqa: B008  # It is frozen.
     METADATA.create_all(engine)
 
     def write(item: int) -> None:
@@ -66,6 +70,7 @@ def sql_subject(engine: Any) -> StoreSubject:
         strangers=[orm.sessionmaker(), orm.Session(), METADATA, ITEMS],
         errors=(sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError),
         patches=[engine.dialect, sqlalchemy.engine.base, sqlalchemy.engine.default],
+        options=options,
     )
 
 
@@ -77,14 +82,23 @@ class TestSqlAlchemy(StoreConformance):
         return sql_subject(engine)
 
 
+class TestSqlAlchemyWithJournal(StoreConformance):
+    """The same, where triggers tell what a trial changed."""
+
+    @pytest.fixture
+    def subject(self, engine: Any) -> StoreSubject:
+        return sql_subject(engine, JOURNAL)
+
+
+@pytest.mark.parametrize("options", [Options(), JOURNAL], ids=["read", "journal"])
 @pytest.mark.parametrize("sql_url", ["postgresql"], indirect=True)
 class TestPsycopg2(StoreConformance):
     @pytest.fixture
-    def subject(self, sql_url: str) -> Iterator[StoreSubject]:
+    def subject(self, sql_url: str, options: Options) -> Iterator[StoreSubject]:
         pytest.importorskip("psycopg2")
         url = sqlalchemy.make_url(sql_url).set(drivername="postgresql+psycopg2")
         engine = sqlalchemy.create_engine(url)
-        yield sql_subject(engine)
+        yield sql_subject(engine, options)
         engine.dispose()
 
 

@@ -135,6 +135,13 @@ def test_point_that_is_not_reached_is_no_pass(db, insert):
     assert [note.code for note in report.notes] == ["IDM906"]
 
 
+def test_plan_for_a_call_that_never_comes_is_no_pass(db, insert):
+    for plan in ("v1:x2:call=9", "v1:x1:call=9:kill+db.commit#1@9.1", "v1:x2:call=9:order=1x1,2x2,1,2"):
+        report = check(lambda: insert("ada"), job=insert, stores={"db": db}, plan=plan)
+        assert report.verdict == "unknown", plan
+        assert [note.code for note in report.notes] == ["IDM906"], plan
+
+
 def test_kill_in_an_open_transaction_leaves_nothing(db, insert):
     """Neither the insert nor anything of the dead execution is there: one clean redelivery makes it right."""
     for plan in ("v1:x1:kill-db.insert.users#1@1.1", "v1:x1:kill+db.insert.users#1@1.1"):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -15,7 +18,9 @@ from sqlalchemy.orm import Session as OrmSession
 
 import idemfuzz
 from idemfuzz import Unusable, check
+from idemfuzz.engine import claims as engine_claims
 
+ROOT = Path(__file__).parents[2]
 metadata = sa.MetaData()
 users = sa.Table(
     "users", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("email", sa.String(80))
@@ -357,3 +362,50 @@ def test_unusable_option_is_named_with_its_value(options, message):
     with pytest.raises(Unusable) as refusal:
         check(lambda: None, job=claim, stores={}, **options)
     assert message in str(refusal.value)
+
+
+_ELSEWHERE = """
+import sys
+import sqlalchemy as sa
+from idemfuzz import check
+
+engine = sa.create_engine(sys.argv[1])
+
+def job():
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO users (email) VALUES ('left@example.org')"))
+    print("under way", flush=True)
+    open(sys.argv[2]).read()
+
+check(job, job=job, stores={"db": engine}, timeout=60)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_do_not_search_one_database_and_a_killed_search_is_told(db, tmp_path, monkeypatch):
+    def insert() -> None:
+        with db.begin() as connection:
+            connection.execute(users.insert().values(email="b@example.org"))
+
+    def search() -> idemfuzz.Report:
+        return check(lambda: insert(), job=insert, stores={"accounts": db}, faults=["duplicate"])
+
+    monkeypatch.setattr(engine_claims, "_WAIT_SECONDS_MAX", 0.1)
+    pipe = tmp_path / "never"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-c", _ELSEWHERE, str(db.url), str(pipe)]
+    other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        assert other.stdout.readline() == "under way\n"
+        with pytest.raises(
+            Unusable, match=rf"'accounts' is being searched by another process \(process {other.pid}"
+        ):
+            search()
+    finally:
+        other.kill()
+        other.communicate()
+    with pytest.warns(UserWarning, match="a search of 'accounts' was killed"):
+        assert search().codes == ("IDM101",)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert search().codes == ("IDM101",)

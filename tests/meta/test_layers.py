@@ -18,10 +18,22 @@ LAYERS = [
     ("idemfuzz.diagnose",),
     ("idemfuzz.reporting",),
     ("idemfuzz.corpus",),
+    ("idemfuzz.baseline",),
     ("idemfuzz.session",),
     ("idemfuzz.api",),
+    ("idemfuzz.inventory",),
+    ("idemfuzz.configuration",),
+    ("idemfuzz.fuzz",),
+    ("idemfuzz.stress",),
     ("idemfuzz.testing",),
-    ("idemfuzz.pytest_hooks", "idemfuzz.pytest_plugin", "idemfuzz.pytest_search", "idemfuzz.demo"),
+    (
+        "idemfuzz.pytest_hooks",
+        "idemfuzz.pytest_plugin",
+        "idemfuzz.pytest_search",
+        "idemfuzz.pytest_reports",
+        "idemfuzz.pytest_fuzz",
+        "idemfuzz.demo",
+    ),
     ("idemfuzz.cli",),
 ]
 # Within the third layer, who may know whom.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 APPLICATION = """
 import sqlalchemy as sa
 
@@ -56,7 +59,8 @@ def engine(tmp_path):
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
     """Write the application and a test file; returns a function that runs pytest on it in a fresh process."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(pytester.path))
+    # This idemfuzz, whichever one is installed.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(pytester.path), str(ROOT))))
 
     def run(tests: str, *arguments: str, ini: str = "") -> pytest.RunResult:
         pytester.makepyfile(app=APPLICATION)

@@ -117,18 +117,25 @@ class Case:
 
     def check(self, world: World, **options: Any) -> Report:
         """Search as a user's test would: the stores are the fixtures' values, the body calls the job."""
-        given = {name: getattr(world, name) for name in self.needs}
-        passed = {name: value for name, value in given.items() if name not in NOT_ARGUMENTS}
+        return check(
+            lambda: self.scenario(world),
+            job=self.job,
+            stores=self.stores(world),
+            name=self.name,
+            **{**self.options, **options},
+        )
 
-        def scenario() -> None:
-            if self.begins is not None:
-                self.begins(world)
-            self.job(**passed, **self.args)
-            if self.asserts is not None:
-                self.asserts(world)
+    def stores(self, world: World) -> dict[str, Any]:
+        return {name: getattr(world, name) for name in self.needs if name not in NOT_STORES}
 
-        stores = {name: value for name, value in given.items() if name not in NOT_STORES}
-        return check(scenario, job=self.job, stores=stores, name=self.name, **{**self.options, **options})
+    def scenario(self, world: World) -> None:
+        """The body of the test."""
+        passed = {name: getattr(world, name) for name in self.needs if name not in NOT_ARGUMENTS}
+        if self.begins is not None:
+            self.begins(world)
+        self.job(**passed, **self.args)
+        if self.asserts is not None:
+            self.asserts(world)
 
     def finding(self, report: Report) -> Finding:
         """The planted bug among the findings: by its code, and by its mechanism where that code comes twice."""

@@ -8,15 +8,15 @@ import json
 import re
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from report_samples import CERTIFICATE, EXTRA, SOURCE, effect, end, finding, report, row
 
 from idemfuzz.abc import Unusable
 from idemfuzz.model import (
     Access,
     Certificate,
-    Counterexample,
     Coverage,
     Difference,
     DifferenceKind,
@@ -28,8 +28,6 @@ from idemfuzz.model import (
     FactKind,
     Fault,
     FaultKind,
-    Finding,
-    History,
     Note,
     Opaque,
     Plan,
@@ -37,7 +35,6 @@ from idemfuzz.model import (
     Report,
     Segment,
     Side,
-    Source,
     Verdict,
 )
 from idemfuzz.reporting.certificate import certificate, headline
@@ -46,68 +43,6 @@ from idemfuzz.reporting.json_report import check_writable, plain, report_to_json
 from idemfuzz.reporting.redaction import redact, redacted
 from idemfuzz.reporting.steps import clean, cut, shorten
 from idemfuzz.reporting.text import render
-
-TWICE = Plan(2)
-SOURCE = Source("shop/jobs.py", 18, "create_user")
-
-
-def effect(delivery: int, detail: str, outcome: str = "", *, call: int = 1, label: str = "db.x") -> Event:
-    made = Effect(label, "db", Access.PENDING, detail, source=SOURCE)
-    return Event(EventKind.EFFECT, call, delivery, detail, outcome, made, Point(call, delivery, label, 1))
-
-
-def end(delivery: int, ending: Ending = Ending.OK, text: str = "") -> Event:
-    return Event(EventKind.END, 1, delivery, text, ending=ending)
-
-
-def row(**fields: Any) -> Fact:
-    return Fact("db", FactKind.ROW, "users", fields, identity=("id",))
-
-
-EXTRA = Difference(
-    DifferenceKind.EXTRA,
-    "db",
-    "users",
-    actual=row(id=2, email="ada@example.org"),
-    expected_count=1,
-    actual_count=2,
-)
-
-
-def finding(
-    *events: Event, plan: Plan = TWICE, differences: tuple[Difference, ...] = (EXTRA,), **more: Any
-) -> Finding:
-    history = History(events or (effect(1, "INSERT", "1 row"), end(1), effect(2, "INSERT", "1 row"), end(2)))
-    example = Counterexample(plan, history, 3, 3, command="idemfuzz run t.py::test --plan v1:x2")
-    summary = "db: users: 2 rows instead of 1"
-    parts: dict[str, Any] = {"cause": "the ack is lost", "remedy": "Add a unique key", "source": SOURCE}
-    return Finding("IDM101", "row duplicated", summary, differences, example, **{**parts, **more})
-
-
-def report(*findings: Finding, **more: Any) -> Report:
-    return Report("t.py::test", Verdict.VIOLATED if findings else Verdict.HOLDS, findings, **more)
-
-
-CERTIFICATE = Certificate(
-    jobs=("shop.create_user",),
-    stores=("db (sql)",),
-    references=2,
-    effects=3,
-    calls=1,
-    trials=1037,
-    executions=1090,
-    redeliveries=3,
-    coverage=(
-        Coverage("replay", 1, 1),
-        Coverage("crash", planned=1036, ran=1036, fired=1034, pruned=4, unreached=2),
-    ),
-    exhaustive=True,
-    bounds=("1 fault",),
-    ignored=("db.users.seen",),
-    noise=("db.users.created_at",),
-    seed=7,
-    seconds=1.25,
-)
 
 
 class TestText:
@@ -423,3 +358,78 @@ class TestShortening:
 
     def test_clean_leaves_one_printable_line(self) -> None:
         assert clean("a\n  b\tc\x07") == "a b c\\x07"
+
+
+class TestRedactOption:
+    """What a user names reaches no output, and everything else stays."""
+
+    FIELDS: ClassVar[dict[str, Any]] = {
+        "id": 2, "email": "ada@example.org", "card": 4111111111111111, "name": "Adaline", "notes": {"email": "grace@example.org"}
+    }  # fmt: skip
+
+    def shown(
+        self, *patterns: str, event: str = "SELECT 1", outcome: str = "1 row", fact: Fact | None = None
+    ) -> str:
+        fact = fact or row(**self.FIELDS)
+        extra = Difference(DifferenceKind.EXTRA, "db", "users", actual=fact, expected_count=1, actual_count=2)
+        known = finding(effect(1, event, outcome), differences=(extra,), cause=str(dict(fact.fields)))
+        hidden = redacted(report(known), patterns)
+        return json.dumps(report_to_json(hidden)) + render(hidden)
+
+    @pytest.mark.parametrize("pattern", ["email", "users.email", "db.users.email", "*.email", "e*l"])
+    def test_a_column_wherever_its_value_shows(self, pattern: str) -> None:
+        event = "INSERT INTO users (id, email) VALUES (?, ?) [2, 'ada@example.org']"
+        text = self.shown(pattern, event=event)
+        assert "ada@example.org" not in text
+        assert "Adaline" in text
+        assert "4111111111111111" in text
+        assert "[2, '***']" in text
+
+    def test_a_field_within_a_value(self) -> None:
+        assert "grace@example.org" not in self.shown("email")
+
+    def test_a_number(self) -> None:
+        text = self.shown("users.card", event="UPDATE users SET card=? [4111111111111111]")
+        assert "4111111111111111" not in text
+        assert "ada@example.org" in text
+
+    def test_a_whole_table_but_for_which_row_it_is(self) -> None:
+        text = self.shown("users", event="INSERT INTO users (id, name) VALUES (?, ?) [2, 'Adaline']")
+        assert "Adaline" not in text
+        assert "ada@example.org" not in text
+        assert '"id": 2' in text
+
+    def test_a_key_and_what_is_read_there(self) -> None:
+        key = Fact("db", FactKind.KEY, "session:*", {"key": "session:17", "value": "token-one"}, ("key",))
+        for pattern in ("session:*", "db:session:*"):
+            text = self.shown(
+                pattern, event="SET session:17 token-two EX 60", outcome="token-three", fact=key
+            )
+            assert "token-" not in text
+            assert "SET session:17 ***" in text
+
+    def test_another_key_stays(self) -> None:
+        assert "SET seen:17 yes" in self.shown("session:*", event="SET seen:17 yes")
+
+    def test_a_regular_expression_anywhere(self) -> None:
+        text = self.shown(r"re:[\w.]+@[\w.]+", event="mail to edsger@example.org")
+        assert "example.org" not in text
+
+    def test_a_long_value_that_was_cut(self) -> None:
+        long = row(id=2, letter="dear reader, " * 30)
+        text = self.shown("letter", event="SET k dear reader, dear reader, de… ", fact=long)
+        assert "dear reader" not in text
+
+    def test_parameters_by_name(self) -> None:
+        text = redacted(
+            report(finding(effect(1, "UPDATE users SET email=%(email)s {'email': 'a@b.example', 'id_1': 2}"))), ["email"]
+        ).findings[0].counterexample.history.events[0].text  # fmt: skip
+        assert text.endswith("{'email': '***', 'id_1': 2}")
+
+    def test_without_a_pattern_nothing_but_passwords_is_hidden(self) -> None:
+        assert "***" not in self.shown()
+
+    def test_plans_stay(self) -> None:
+        plan = Plan(faults=(Fault(FaultKind.KILL, Point(1, 1, "db.users.email", 1), Side.AFTER),))
+        hidden = redacted(report(finding(plan=plan)), ["*"])
+        assert hidden.findings[0].counterexample.plan == plan

@@ -8,17 +8,18 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from idemfuzz.abc import Gate, Options, Unusable
 from idemfuzz.adapters.redis.footprint import key_name
+from idemfuzz.adapters.redis.guards import Guards
 from idemfuzz.adapters.redis.images import FakeImage, Image, Kept, ServerImage, fake_server, read, read_kept
 from idemfuzz.adapters.redis.tap import TAP, run_id_of
 from idemfuzz.adapters.redis.values import pattern, text
 from idemfuzz.adapters.redis.wire import Wire, connection_to, is_async
-from idemfuzz.model import Delta, Fact, FactKind, Footprint
+from idemfuzz.model import Delta, Difference, Fact, FactKind, Footprint, Guard
 
 __all__ = ["EXCLUDED_KEY_PATTERNS", "Address", "RedisStore", "exclude_keys"]
 
@@ -144,6 +145,7 @@ class RedisStore:
         self._marked: dict[bytes, Kept | None] = {}
         self._passed_seconds = 0.0
         self._touched: set[str | None] = set()
+        self._guards = Guards(name)
 
     def __repr__(self) -> str:
         return f"RedisStore({self.name!r}, {self.address})"
@@ -156,6 +158,16 @@ class RedisStore:
             where = run_id or (self.address.host, self.address.port)
             self._identity = (where, self.address.db)
         return self._identity
+
+    @property
+    def place(self) -> str:
+        """Where it is: one text in every process."""
+        return str(self.address)
+
+    @property
+    def in_process(self) -> bool:
+        """Whether another process would have one of its own."""
+        return self.address.is_fake
 
     def open(self, gate: Gate) -> None:
         """Remember every key of the database, and start tapping.
@@ -258,6 +270,34 @@ class RedisStore:
         if base is None or not base.expires or base.ttl_ms > self._passed_seconds * 1000:
             return False
         return not self._touched & {None, key_name(key, "utf-8")}
+
+    @property
+    def watched_guards(self) -> Guards | None:
+        """Whom the tap tells of all commands, and lets change them; nobody without a proof."""
+        return self._guards if self._options.prove else None
+
+    @property
+    def uses(self) -> int:
+        """How often deliveries would have used a guard that is away, since the last `alter`."""
+        return self._guards.uses
+
+    def guards(self) -> Sequence[Guard]:
+        """NX, WATCH, MULTI and Locks, as far as deliveries were seen to use them."""
+        return self._guards.found()
+
+    def mends(
+        self, differences: Sequence[Difference], volatile: Callable[[str, str], bool]
+    ) -> Sequence[Guard]:
+        """NX for each SET of a key that the job looks at before."""
+        return self._guards.mends()
+
+    def alter(self, without: Collection[Guard], with_: Collection[Guard] = ()) -> None:
+        """Go on without these guards and with those; nothing of it is in the database."""
+        self._guards.take(without, with_)
+
+    def remedy(self, guard: Guard) -> str:
+        """What a person would write to have this guard."""
+        return f"{guard.name}, and go on only if it answers OK"
 
     def sever(self, scope: Hashable) -> None:
         TAP.sever(scope)

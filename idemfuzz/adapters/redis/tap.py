@@ -17,7 +17,7 @@ from __future__ import annotations
 import inspect
 import sys
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ from idemfuzz.adapters.redis.footprint import (
     keys_of,
     pipeline_footprint,
 )
+from idemfuzz.adapters.redis.guards import AS_IT_IS
 from idemfuzz.adapters.redis.wire import Wire, is_async
 from idemfuzz.model import Access, Effect, FaultKind, Source
 from idemfuzz.model.footprint import Footprint
@@ -81,7 +82,7 @@ class _Command:
 class _Route:
     """Where the commands of one connection pool go; ``store`` is None if nobody gave us that database."""
 
-    __slots__ = ("_commands", "address", "encoding", "errors", "name", "prefix", "store")
+    __slots__ = ("_commands", "address", "encoding", "errors", "guards", "name", "prefix", "store")
 
     def __init__(self, address: Address, store: RedisStore | None, encoding: str) -> None:
         self.address = address
@@ -89,6 +90,7 @@ class _Route:
         self.store = store
         self.name = store.name if store is not None else f"redis:{address}"
         self.prefix = store.name if store is not None else "redis"
+        self.guards = store.watched_guards if store is not None else None
         self.errors = Errors(refused=self._refused, lost=_lost)
         """How a command of a plain client fails."""
         self._commands: dict[Hashable, _Command] = {}
@@ -126,6 +128,7 @@ class Tap:
         self._routes: WeakKeyDictionary[Any, _Route] = WeakKeyDictionary()
         self._pipelines: dict[Hashable, WeakSet[Any]] = {}
         self._originals: list[tuple[type, str, Any]] = []
+        self._locks_patched = False
         self._strangers: dict[str, None] = {}
         self._watched: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 
@@ -133,6 +136,8 @@ class Tap:
         if not self._stores:
             self._strangers.clear()
             self._patch()
+        if store.watched_guards is not None and not self._locks_patched:
+            self._patch_locks()
         self._gate = gate
         self._stores.append(store)
         self._routes.clear()
@@ -146,6 +151,7 @@ class Tap:
             for owner, name, original in reversed(self._originals):
                 setattr(owner, name, original)
             self._originals.clear()
+            self._locks_patched = False
             self._pipelines.clear()
             self._watched.clear()
             self._gate = None
@@ -192,6 +198,27 @@ class Tap:
             self._replace(pipeline, "execute", self._pipeline)
             self._replace(script, "__call__", self._script)
 
+    def _patch_locks(self) -> None:
+        """Only for a proof: all that a Lock does in the database, each as a whole."""
+        from redis.lock import Lock
+
+        kinds: list[Any] = [Lock]
+        if "redis.asyncio" in sys.modules:
+            from redis.asyncio.lock import Lock as AsyncLock
+
+            kinds.append(AsyncLock)
+        for kind in kinds:
+            for name in ("do_acquire", "do_release", "do_extend", "do_reacquire", "owned"):
+                self._replace(kind, name, partial(self._lock, acquires=name == "do_acquire"))
+        self._locks_patched = True
+
+    def _lock(self, gate: Gate, original: Any, lock: Any, args: Any, options: Any, *, acquires: bool) -> Any:
+        route = self._route(lock.redis)
+        name = lock.name.decode() if isinstance(lock.name, bytes) else str(lock.name)
+        if route.guards is not None and route.guards.is_unlocked(name, gate.source(), acquires=acquires):
+            return True
+        return original(lock, *args, **options)
+
     def _replace(self, owner: type, name: str, tapped: Callable[..., Any]) -> None:
         original = getattr(owner, name)
         self._originals.append((owner, name, original))
@@ -229,6 +256,10 @@ class Tap:
         if not args:
             return original(client, *args, **options)
         route = self._route(client)
+        source = gate.source()
+        reply = AS_IT_IS
+        if route.guards is not None:
+            args, reply = route.guards.command(args, source, route.encoding)
         command = route.command(args)
         name = command.name
         if command.silent:
@@ -246,7 +277,6 @@ class Tap:
             known.update(key_name(key, route.encoding) for key in keys_of(name, args) or ())
             self._watched[client] = known
         self._note(route, command.reads, command.footprint)
-        source = gate.source()
         effect = command.effects.get((source, watching))
         if effect is None:
             effect = command.effects[source, watching] = _effect(
@@ -261,12 +291,20 @@ class Tap:
             )
         plain = not watching and not hasattr(client, "command_stack")
         errors = route.errors if plain else self._errors(client, route, watching=watching)
-        return gate.perform(effect, lambda: original(client, *args, **options), errors=errors, describe=short)
+
+        def send() -> Any:
+            answered = original(client, *args, **options)
+            return answered if reply is AS_IT_IS else reply
+
+        return gate.perform(effect, send, errors=errors, describe=short)
 
     def _pipeline(self, gate: Gate, original: Any, pipeline: Any, args: Any, options: Any) -> Any:
         if not pipeline.command_stack and not pipeline.watching:
             return original(pipeline, *args, **options)
-        commands = list(pipeline.command_stack)
+        route = self._route(pipeline)
+        commands, replies = self._guarded(gate, route, pipeline.command_stack)
+        if route.guards is not None:
+            pipeline.command_stack = [(words, dict(settings)) for words, settings in commands]
         state = {name: getattr(pipeline, name) for name in _TRANSACTION if name in vars(pipeline)}
         scripts = set(pipeline.scripts)
         watching = pipeline.watching
@@ -280,12 +318,14 @@ class Tap:
                 setattr(pipeline, name, value)
             return original(pipeline, *args, **options)
 
-        route = self._route(pipeline)
         kind = "MULTI" if any(state.values()) else "PIPELINE"
-        if kind == "PIPELINE" and len(commands) > 1 and not watching:
-            raise_on_error = bool(args[0] if args else options.get("raise_on_error", True))
-            return self._piecewise(gate, original, pipeline, commands, raise_on_error)
         words = [command for command, _ in commands]
+        apart = kind == "PIPELINE" and len(commands) > 1 and not watching
+        if kind == "MULTI" and route.guards is not None:
+            apart = route.guards.is_piecewise(words, gate.source())
+        if apart:
+            raise_on_error = bool(args[0] if args else options.get("raise_on_error", True))
+            return self._piecewise(gate, original, pipeline, commands, raise_on_error, state, replies)
         reads = all(is_read(name_of(command), command) for command in words)
         leases = [
             lease for command in words if (lease := lease_seconds(name_of(command), command)) is not None
@@ -302,12 +342,37 @@ class Tap:
             lease=min(leases, default=None),
         )
         errors = self._errors(pipeline, route, watching=watching, resend=resend)
-        return gate.perform(
-            effect, lambda: original(pipeline, *args, **options), errors=errors, describe=short
-        )
+
+        def send() -> Any:
+            return _answered(original(pipeline, *args, **options), replies)
+
+        return gate.perform(effect, send, errors=errors, describe=short)
+
+    @staticmethod
+    def _guarded(
+        gate: Gate, route: _Route, commands: Sequence[Any]
+    ) -> tuple[list[tuple[Sequence[Any], dict[str, Any]]], Mapping[int, Any]]:
+        """A pipeline's commands as they are sent, and the replies that are not the server's own."""
+        if route.guards is None:
+            return list(commands), {}
+        source = gate.source()
+        sent, replies = [], {}
+        for number, (words, settings) in enumerate(commands):
+            words, reply = route.guards.command(words, source, route.encoding)
+            sent.append((words, settings))
+            if reply is not AS_IT_IS:
+                replies[number] = reply
+        return sent, replies
 
     def _piecewise(
-        self, gate: Gate, original: Any, pipeline: Any, commands: Sequence[Any], raise_on_error: bool
+        self,
+        gate: Gate,
+        original: Any,
+        pipeline: Any,
+        commands: Sequence[Any],
+        raise_on_error: bool,
+        state: Mapping[str, Any],
+        instead: Mapping[int, Any],
     ) -> Any:
         """Without MULTI each command takes effect by itself: others come between, and a kill leaves a part."""
         route = self._route(pipeline)
@@ -316,6 +381,8 @@ class Tap:
         def send(part: Sequence[Any]) -> list[Any]:
             pipeline.command_stack = [(words, dict(settings)) for words, settings in part]
             pipeline.scripts = set(scripts)
+            for name, value in state.items():
+                setattr(pipeline, name, value)
             return list(original(pipeline, False))
 
         replies: list[Any] = []
@@ -345,7 +412,7 @@ class Tap:
             self._done(pipeline.reset())
         if raise_on_error:
             pipeline.raise_first_error(commands, replies)
-        return replies
+        return _answered(replies, instead)
 
     def _script(self, gate: Gate, original: Any, script: Any, args: Any, options: Any) -> Any:
         client = options.get("client") or (args[2] if len(args) > 2 else None) or script.registered_client
@@ -505,6 +572,13 @@ def _effect(
         footprint=footprint,
         lease_seconds=lease,
     )
+
+
+def _answered(replies: Any, instead: Mapping[int, Any]) -> Any:
+    """A pipeline's replies, with some that are not the server's own."""
+    if not instead or not isinstance(replies, list):
+        return replies
+    return [instead.get(number, reply) for number, reply in enumerate(replies)]
 
 
 def _first(replies: list[Any]) -> str:

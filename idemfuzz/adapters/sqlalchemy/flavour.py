@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.engine import Engine
 
 from idemfuzz.abc import Gate
+from idemfuzz.adapters.sqlalchemy.journal import is_ours
 from idemfuzz.adapters.sqlalchemy.statement import Statement
+
+if TYPE_CHECKING:
+    from idemfuzz.adapters.sqlalchemy.schema import Schema
 
 Rows = Mapping[str, Sequence[Any]]
 """Table name -> its rows, each in whatever raw form the flavour compares exactly and cheaply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The state of a database now: all rows of some tables, and what was added to and removed from the others."""
+
+    rows: Rows = field(default_factory=dict)
+    added: Rows = field(default_factory=dict)
+    removed: Rows = field(default_factory=dict)
 
 
 class Kind(StrEnum):
@@ -87,6 +100,8 @@ class Table:
     links: tuple[Link, ...] = ()
     plain: bool = False
     """Whether a statement touches just what keys and links say: no trigger or the like acts behind it."""
+    whole: str = ""
+    """The partitioned table that this is a part of, by whose name its rows go."""
 
     @property
     def writable(self) -> tuple[str, ...]:
@@ -111,13 +126,73 @@ class Flavour(Protocol):
         """Do what `restore` has put off, as it costs much and may never be needed."""
         ...
 
+    journaled: frozenset[str]
+    """Tables whose changes a journal tells; `look` reads all rows of the others."""
+    refused: Mapping[str, str]
+    """Tables that were to have a journal -> why they have none."""
+    unsure: frozenset[str]
+    """Journaled tables that `look` may have to read after all: their baseline must be known."""
+
     def open(self, gate: Gate) -> None:
-        """Take a connection of our own, which waits for no event loop, and remember the baseline."""
+        """Take a connection of our own, which waits for no event loop, clear away what a killed search left, remember the baseline."""
         ...
 
     def close(self) -> None: ...
 
-    def read(self) -> Rows: ...
+    @property
+    def schema(self) -> Schema:
+        """What changes keys of this database for a while; there from `open` to `close`."""
+        ...
+
+    def reflect(self) -> None:
+        """Look at the schema again."""
+        ...
+
+    def sizes(self, rows_max: int) -> Mapping[str, int]:
+        """How many rows each table has; beyond ``rows_max`` it is not counted on."""
+        ...
+
+    def follow(self, names: Collection[str]) -> None:
+        """Put a journal on these tables, where that can be: see ``journaled`` and ``refused``."""
+        ...
+
+    def unfollow(self) -> None:
+        """Take the journal away, as if it had never been there."""
+        ...
+
+    def rebase(self) -> None:
+        """The keys were changed by ``schema`` while the baseline was in place: take that for the baseline's schema."""
+        ...
+
+    def foresee(self, connection: Any, statement: Statement) -> bool:
+        """On this connection a statement is about to run that changes tables. False: the journal survives that.
+
+        Called within deliveries: what is in the statement's way is cleared on its own connection.
+        """
+        ...
+
+    def reconstruct(self) -> Rows:
+        """The baseline of the journaled tables, from what they hold now and the journal, which ends with this.
+
+        Called within deliveries, so on a connection that no other thread uses.
+        """
+        ...
+
+    def strayed(self) -> Sequence[str]:
+        """Journaled tables that do not hold the baseline, though they should. Reads all of them."""
+        ...
+
+    def recall(self, table: str) -> Sequence[Any]:
+        """The baseline of a table that `look` has read and nobody has remembered; none for a new table."""
+        ...
+
+    def read(self, names: Collection[str]) -> Rows:
+        """All rows of these tables."""
+        ...
+
+    def look(self) -> Look:
+        """How the tables stand; `restore` takes back what this has found."""
+        ...
 
     def decode(self, table: str, rows: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
         """Raw rows as column -> plain value."""
@@ -135,6 +210,10 @@ class Flavour(Protocol):
 
     def roll_back(self, connection: Any) -> Callable[[], None]:
         """End a dead process's transaction now; the result waits until the closed connection's locks are gone."""
+        ...
+
+    def break_off(self, connection: Any) -> None:
+        """End what another thread has under way on a driver connection: there, the driver raises an error."""
         ...
 
     def rests(self, connection: Any) -> bool:
@@ -204,7 +283,7 @@ def reflect(
     import sqlalchemy
 
     inspector = sqlalchemy.inspect(connection)
-    names = inspector.get_table_names()
+    names = [name for name in inspector.get_table_names() if not is_ours(name)]
     keys = {name: tuple(inspector.get_pk_constraint(name)["constrained_columns"]) for name in names}
     columns = {name: inspector.get_columns(name) for name in names}
     foreign: dict[str, list[Any]] = {name: list(inspector.get_foreign_keys(name)) for name in names}

@@ -6,13 +6,16 @@ import contextlib
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.engine import Engine
 
 from idemfuzz.abc import Gate, Unusable
-from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Rows, Table, reflect
+from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Look, Rows, Table, reflect
+from idemfuzz.adapters.sqlalchemy.journal import OURS, fold
+from idemfuzz.adapters.sqlalchemy.mysql_journal import MysqlJournal, clear_away
+from idemfuzz.adapters.sqlalchemy.schema import MysqlSchema, recover
 from idemfuzz.adapters.sqlalchemy.statement import Statement
 
 _PASSES_MAX = 3
@@ -24,8 +27,12 @@ _PLAIN_COLLATION = re.compile(
     r"_(?:bin|nopad_bin|general_(?:nopad_)?ci|general_cs|unicode(?:_520)?_(?:nopad_)?ci"
     r"|0900_(?:ai_ci|as_ci|as_cs|bin)|uca1400_(?:nopad_)?(?:ai|as)_(?:ci|cs))$"
 )
-_ODD = """
-SELECT event_object_table FROM information_schema.triggers WHERE event_object_schema = DATABASE()
+_TRIGGERED = f"""
+SELECT event_object_table FROM information_schema.triggers
+WHERE event_object_schema = DATABASE() AND LEFT(trigger_name, {len(OURS)}) <> '{OURS}'
+"""
+_ODD = f"""
+{_TRIGGERED}
 UNION SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()
   AND (table_type <> 'BASE TABLE' OR engine IS NULL OR engine <> 'InnoDB')
 UNION SELECT CASE WHEN table_schema = DATABASE() THEN table_name ELSE referenced_table_name END
@@ -40,6 +47,7 @@ class MysqlFlavour:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._own: Any = None
+        self.schema: MysqlSchema
         self._next_ids: dict[str, int] = {}
         self._triggers: set[str] | None = None
         """The tables that have some; None until it is asked for."""
@@ -49,17 +57,38 @@ class MysqlFlavour:
         self.loose = False
         """Whether next ids need not be put back after each trial: each time is an ALTER TABLE, tens of milliseconds."""
 
+        self._journal: MysqlJournal | None = None
+        self._blocked = ""
+        """Why there can be no journal at all."""
+        self.journaled: frozenset[str] = frozenset()
+        self.refused: dict[str, str] = {}
+        self.unsure: frozenset[str] = frozenset()
+
     def open(self, gate: Gate) -> None:
-        fairy = self._engine.raw_connection()
-        self._own = fairy.driver_connection
-        fairy.detach()
-        self._own.rollback()
-        self._own.autocommit(True)
-        self._run(
-            "SET SESSION foreign_key_checks=0, innodb_lock_wait_timeout=5, lock_wait_timeout=5, sql_mode='NO_AUTO_VALUE_ON_ZERO'"
-        )
+        self._own = self._connected()
+        self.schema = MysqlSchema(self._run, self._error)
+        recover(self.schema)
+        try:
+            clear_away(self._run)
+        except self._error as error:
+            self._blocked = f"what a killed search left behind cannot be removed: {error.args[-1]}"
         self.reflect()
         self._next_ids = self._read_next_ids()
+
+    def _connected(self) -> Any:
+        """A connection of our own."""
+        fairy = self._engine.raw_connection()
+        own: Any = fairy.driver_connection
+        fairy.detach()
+        own.rollback()
+        own.autocommit(True)
+        with own.cursor() as cursor:
+            cursor.execute(
+                "SET SESSION foreign_key_checks=0, innodb_lock_wait_timeout=5, lock_wait_timeout=5, "
+                "sql_mode='NO_AUTO_VALUE_ON_ZERO'"
+            )
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        return own
 
     def reflect(self) -> None:
         with self._engine.connect() as connection:
@@ -67,19 +96,110 @@ class MysqlFlavour:
         self._triggers = None
 
     def _read_triggers(self) -> set[str]:
-        sql = "SELECT event_object_table FROM information_schema.triggers WHERE event_object_schema = DATABASE()"
-        return {name for (name,) in self._run(sql)}
+        return {name for (name,) in self._run(_TRIGGERED)}
 
     def close(self) -> None:
-        if self.loose or self.stale:
-            self._reset_next_ids()
-        self._own.close()
+        try:
+            self.unfollow()
+            if self.loose or self.stale:
+                self._reset_next_ids()
+        finally:
+            self._own.close()
+
+    def sizes(self, rows_max: int) -> Mapping[str, int]:
+        counts = (
+            f"(SELECT COUNT(*) FROM (SELECT 1 FROM {_quoted(n)} LIMIT {rows_max + 1}) s)" for n in self.tables
+        )
+        found = self._run(f"SELECT {', '.join(counts)}")[0] if self.tables else ()
+        return dict(zip(self.tables, found, strict=True))
+
+    def follow(self, names: Collection[str]) -> None:
+        if self._blocked:
+            self.refused = dict.fromkeys(names, self._blocked)
+        if self._blocked or not names:
+            return
+        engines = self._run(
+            "SELECT table_name, engine FROM information_schema.tables WHERE table_schema = DATABASE()"
+        )
+        possible = {
+            name: "" if engine == "InnoDB" else f"{engine} knows no transactions"
+            for name, engine in engines
+            if name in self.tables
+        }
+        journal = MysqlJournal(self._run, self.tables)
+        # Whoever works on a table just now is not waited for: it is read in full then.
+        self._run("SET SESSION lock_wait_timeout=1")
+        try:
+            self.refused = journal.start(names, possible, self._error)
+        finally:
+            self._run("SET SESSION lock_wait_timeout=5")
+        self._journal = journal
+        self.journaled, self.unsure = journal.followed, journal.unsure
+
+    def unfollow(self) -> None:
+        if self._journal is not None:
+            clear_away(self._run)
+            self._journal = None
+            self.journaled = self.unsure = frozenset()
+
+    def rebase(self) -> None:
+        """The baseline is remembered as rows, which a change of keys does not touch."""
+
+    def foresee(self, connection: Any, statement: Statement) -> bool:
+        if self._journal is None:
+            return False
+        text = statement.text.lower()
+        meant = [name for name in self._journal.followed if statement.names(name)]
+        if "alter" in text:
+            # The statement itself ends the transaction, too.
+            with connection.cursor() as cursor:
+                for name in meant:
+                    self._journal.make_way(cursor, name)
+        return bool(self.journaled) and (bool(meant) or "database" in text or "schema" in text)
+
+    def reconstruct(self) -> Rows:
+        assert self._journal is not None
+        own = self._connected()
+
+        def run(sql: str) -> list[tuple[Any, ...]]:
+            with own.cursor() as cursor:
+                cursor.execute(sql)
+                return list(cursor.fetchall())
+
+        try:
+            run("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+            entries, _ = self._journal.entries(run)
+            net = fold(entries)
+            # The baseline of the others is remembered already.
+            now = {
+                name: run(f"SELECT * FROM {_quoted(name)}")
+                for name in self.journaled
+                if name not in self.unsure
+            }
+        finally:
+            own.close()
+        self.journaled = self.unsure = frozenset()
+        return _minus(now, net.added, net.removed)
+
+    def strayed(self) -> Sequence[str]:
+        return self._journal.strayed() if self._journal is not None and self.journaled else ()
+
+    def recall(self, table: str) -> Sequence[Any]:
+        return ()
 
     def unchanged(self) -> bool:
         return False
 
-    def read(self) -> Rows:
-        return {name: self._run(f"SELECT * FROM {_quoted(name)}") for name in self.tables}
+    def read(self, names: Collection[str]) -> Rows:
+        return {name: self._run(f"SELECT * FROM {_quoted(name)}") for name in names}
+
+    def look(self) -> Look:
+        entries, unseen = (
+            self._journal.entries() if self._journal is not None and self.journaled else ([], set())
+        )
+        net = fold(entry for entry in entries if entry[0] not in unseen)
+        rows = self.read([name for name in self.tables if name not in self.journaled or name in unseen])
+        return Look(rows, net.added, net.removed)
 
     def decode(self, table: str, rows: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
         names = [column.name for column in self.tables[table].columns]
@@ -91,25 +211,44 @@ class MysqlFlavour:
                 self._triggers = self._read_triggers()
             for _ in range(_PASSES_MAX):
                 touched = [name for name in self.tables if added.get(name) or removed.get(name)]
-                if not touched:
-                    break
                 answered = not self._triggers.isdisjoint(touched)
-                baseline = _minus(self.read(), added, removed) if answered else {}
-                self._run("BEGIN")
-                for name in touched:
-                    self._replace(self.tables[name], added.get(name, ()), removed.get(name, ()))
-                self._run("COMMIT")
+                baseline = self._baseline(added, removed) if answered else {}
+                self._put_back(touched, added, removed, quiet=not answered)
                 if not answered:
                     break
                 # A trigger may have answered to what was put back: look again.
-                now = self.read()
-                added = {name: _left(now[name], baseline[name]) for name in self.tables}
-                removed = {name: _left(baseline[name], now[name]) for name in self.tables}
+                look = self.look()
+                added = {
+                    **look.added,
+                    **{name: _left(rows, baseline[name]) for name, rows in look.rows.items()},
+                }
+                removed = {
+                    **look.removed,
+                    **{name: _left(baseline[name], rows) for name, rows in look.rows.items()},
+                }
             self.stale = not self.loose
         except self._error as error:
             with contextlib.suppress(self._error):
                 self._own.rollback()
             raise self._unusable(error) from error
+
+    def _baseline(self, added: Rows, removed: Rows) -> dict[str, list[Any]]:
+        """What the tables that `look` reads, or may have to read, held before all this was added and removed."""
+        return _minus({**self.look().rows, **self.read(self.unsure)}, added, removed)
+
+    def _put_back(self, touched: Sequence[str], added: Rows, removed: Rows, *, quiet: bool) -> None:
+        """In one transaction; ``quiet``: and the journal forgets what the last look has seen, and does not see this."""
+        journal = self._journal
+        if not touched and not (journal is not None and quiet and journal.forget()):
+            return
+        if journal is not None:
+            journal.hush(quiet=quiet)
+        self._run("BEGIN")
+        for name in touched:
+            self._replace(self.tables[name], added.get(name, ()), removed.get(name, ()))
+        for statement in journal.forget() if journal is not None and quiet else ():
+            self._run(statement)
+        self._run("COMMIT")
 
     def freshen(self) -> None:
         self.stale = False
@@ -142,6 +281,11 @@ class MysqlFlavour:
             if not self._run("SELECT 1 FROM information_schema.processlist WHERE id = %s", (number,)):
                 return
             _real_sleep(0.0005)
+
+    def break_off(self, connection: Any) -> None:
+        number = int(connection.thread_id())
+        self._run(f"KILL {number}")
+        self._await_end(number)
 
     def rests(self, connection: Any) -> bool:
         return bool(connection.open)

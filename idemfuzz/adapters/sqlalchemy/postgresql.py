@@ -1,7 +1,7 @@
 """PostgreSQL with psycopg 3, psycopg2 or asyncpg.
 
 All rows are read in one query, each as the text of its composite value: exact for every type, cheap to compare, and
-the way back (``$1::table``) needs no knowledge of types either.
+the way back (``$1::table``) needs no knowledge of types either. A journal keeps the same texts of the rows that changed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import itertools
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,12 +21,16 @@ from sqlalchemy.pool import NullPool
 
 from idemfuzz.abc import Gate, Unusable
 from idemfuzz.adapters.sqlalchemy.awaited import Plain
-from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Rows, Table, reflect
+from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Look, Rows, Table, reflect
+from idemfuzz.adapters.sqlalchemy.journal import OURS, Net, fold
+from idemfuzz.adapters.sqlalchemy.postgresql_journal import PostgresqlJournal, clear_away
+from idemfuzz.adapters.sqlalchemy.schema import PostgresqlSchema, recover
 from idemfuzz.adapters.sqlalchemy.statement import Statement
 
 _DECODED_MAX = 10_000
 _PLACES = ("host", "port", "options", "service", "sslmode", "sslrootcert", "sslcert", "sslkey")
 """What of an URL says where the database is, whatever the driver."""
+_PASSES_MAX = 3
 _numbers = itertools.count()
 _HASTE = {"synchronous_commit": "off", "deadlock_timeout": "100ms"}
 _real_sleep = time.sleep
@@ -49,7 +54,8 @@ _ODD = f"""
 SELECT c.relname::text FROM pg_class c {_HERE} WHERE c.relkind IN ('r', 'p', 'f') AND (
     c.relkind <> 'r' OR c.relrowsecurity OR c.relhasrules OR c.relhassubclass
     OR EXISTS (SELECT 1 FROM pg_inherits i WHERE i.inhrelid = c.oid)
-    OR EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
+    OR EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
+               AND left(t.tgname, {len(OURS)}) <> '{OURS}')
     OR EXISTS (SELECT 1 FROM pg_constraint f JOIN pg_class child ON child.oid = f.conrelid
                JOIN pg_class parent ON parent.oid = f.confrelid
                WHERE f.contype = 'f' AND c.oid IN (f.conrelid, f.confrelid)
@@ -68,6 +74,17 @@ JOIN pg_collation l ON l.oid = a.attcollation
 WHERE c.relkind IN ('r', 'p') AND to_jsonb(l) ->> 'collisdeterministic' = 'false'
 """
 
+# Every table that holds rows itself, the partitioned one that it is a part of, and whether it may get triggers from us.
+_STORED = f"""
+WITH RECURSIVE parts (oid, root) AS (
+    SELECT c.oid, c.oid FROM pg_class c WHERE c.relkind = 'p' AND NOT c.relispartition
+    UNION ALL
+    SELECT i.inhrelid, p.root FROM pg_inherits i JOIN parts p ON p.oid = i.inhparent
+)
+SELECT c.relname::text, r.relname::text, pg_has_role(c.relowner, 'USAGE') FROM pg_class c {_HERE}
+LEFT JOIN parts p ON p.oid = c.oid LEFT JOIN pg_class r ON r.oid = p.root WHERE c.relkind = 'r'
+"""
+
 
 class PostgresqlFlavour:
     renews = True
@@ -78,15 +95,26 @@ class PostgresqlFlavour:
         self._side = engine
         """Leads to the same database without an event loop."""
         self._own: Any = None
+        self.schema: PostgresqlSchema
         self._sequences: dict[str, str] = {}
         self._now: dict[str, str] = {}
         """Sequence -> last value and whether it was given out, as `setval` takes them: at `open`, and at the last `read`."""
         self._decoded: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._places: dict[tuple[str, str], list[str]] = {}
         self._row_query = self._sequence_query = self._query = ""
+        self._journal: PostgresqlJournal | None = None
+        self._blocked = ""
+        """Why there can be no journal at all."""
+        self._entries: list[str] = []
+        """The places of the entries that the last look has seen."""
+        self._stored: dict[str, bool] = {}
+        """Tables that hold rows themselves -> whether they are ours to put triggers on."""
+        self.journaled: frozenset[str] = frozenset()
+        self.refused: dict[str, str] = {}
+        self.unsure: frozenset[str] = frozenset()
         self._replica = True
-        self._prompt: weakref.WeakSet[Any] = weakref.WeakSet()
-        """Connections that make haste."""
+        self._prompt: weakref.WeakKeyDictionary[Any, Sequence[str]] = weakref.WeakKeyDictionary()
+        """Connections that make haste, and the settings that each was allowed."""
         self._haste = dict(_HASTE)
         self._usual: dict[str, str] = {}
         """The settings that make a search faster, and what they are without it."""
@@ -96,17 +124,21 @@ class PostgresqlFlavour:
 
     def open(self, gate: Gate) -> None:
         self._side = _synchronous(self._engine)
-        fairy = self._side.raw_connection()
-        self._own = fairy.driver_connection
-        fairy.detach()
-        self._own.rollback()
-        self._own.autocommit = True
+        self._own = self._connected()
+        # Before our own connection makes haste itself.
         settings = ", ".join(f"current_setting('{name}')" for name in _HASTE)
         self._usual = dict(zip(_HASTE, self._run(f"SELECT {settings}")[0], strict=True))
-        # For what is sent without parameters, and so that restoring waits for no disk.
+        # For what is sent without parameters, and so that restoring waits for no disk and is seen by no SERIALIZABLE.
         self._run(
-            "SET lock_timeout = '5s'; SET standard_conforming_strings = on; SET synchronous_commit = off"
+            "SET lock_timeout = '5s'; SET standard_conforming_strings = on; SET synchronous_commit = off; "
+            "SET default_transaction_isolation = 'read committed'"
         )
+        self.schema = PostgresqlSchema(self._run, self._error)
+        recover(self.schema)
+        try:
+            clear_away(self._run)
+        except self._error as error:
+            self._blocked = f"what a killed search left behind cannot be removed: {_first_line(error)}"
         self.reflect()
         try:
             # No triggers and no foreign key checks while rows are put back.
@@ -121,51 +153,175 @@ class PostgresqlFlavour:
         self._sequences = dict(self._run(self._sequence_query)) if self._sequence_query else {}
         self._combine()
 
+    def _connected(self) -> Any:
+        """A connection of our own."""
+        fairy = self._side.raw_connection()
+        own: Any = fairy.driver_connection
+        fairy.detach()
+        own.rollback()
+        own.autocommit = True
+        return own
+
     def reflect(self) -> None:
         with self._side.connect() as connection:
-            self.tables = reflect(self._side, connection, computed=self._computed, facts=self._facts())
-        parts = (
-            f"SELECT {_literal(name)}, ctid::text, t::text FROM {_quoted(name)} t" for name in self.tables
-        )
-        self._row_query = " UNION ALL ".join(parts)
+            tables = reflect(self._side, connection, computed=self._computed, facts=self._facts())
+        stored = self._run(_STORED)
+        wholes = {name: whole for name, whole, _ in stored if whole is not None}
+        self._stored = {name: ours for name, _, ours in stored if name in tables}
+        self.tables = {
+            name: replace(
+                table,
+                whole=wholes.get(name, ""),
+                generated={c: wholes.get(origin, origin) for c, origin in table.generated.items()},
+            )
+            for name, table in tables.items()
+        }
         self._decoded.clear()
         self._combine()
 
     def _combine(self) -> None:
-        """Rows and sequences are read by one statement; a sequence goes without a table's name."""
-        sequences = (
-            f"SELECT '', name, at FROM ({self._sequence_query}) s (name, at)" if self._sequence_query else ""
-        )
-        self._query = " UNION ALL ".join(filter(None, (self._row_query, sequences)))
+        """Rows, sequences and the journal are read by one statement; a sequence goes without a table's name."""
+        followed = self._journal is not None and bool(self.journaled)
+        rest = ", 0, ''" if followed else ""
+        parts = [
+            f"SELECT {_literal(name)}, ctid::text, t::text{rest} FROM ONLY {_quoted(name)} t"
+            for name in self._stored
+            if name not in self.journaled
+        ]
+        if self._sequence_query:
+            parts.append(f"SELECT '', name, at{rest} FROM ({self._sequence_query}) s (name, at)")
+        if followed and self._journal is not None:
+            parts.append(self._journal.query)
+        self._query = " UNION ALL ".join(parts)
 
     def close(self) -> None:
-        for connection in list(self._prompt):
+        try:
+            self.unfollow()
+        finally:
+            try:
+                self._be_as_usual()
+            finally:
+                self._own.close()
+                if self._side is not self._engine:
+                    self._side.dispose()
+
+    def _be_as_usual(self) -> None:
+        """Take `welcome` back."""
+        for connection, names in list(self._prompt.items()):
             # What is still in a transaction is the test's own, and ends with it.
             # One that belongs to an event loop cannot be asked now; the loop's end is its own.
             if isinstance(connection, Plain) or connection.closed:
                 continue
             if int(connection.info.transaction_status) == 0:
-                self._at_once(connection, _settings({name: self._usual[name] for name in self._haste}))
+                self._at_once(connection, _settings({name: self._usual[name] for name in names}))
         self._prompt.clear()
-        self._own.close()
-        if self._side is not self._engine:
-            self._side.dispose()
+
+    def sizes(self, rows_max: int) -> Mapping[str, int]:
+        counts = (
+            f"(SELECT count(*) FROM (SELECT FROM ONLY {_quoted(n)} LIMIT {rows_max + 1}) s)"
+            for n in self._stored
+        )
+        found = self._run(f"SELECT {', '.join(counts)}")[0] if self._stored else ()
+        return dict(zip(self._stored, found, strict=True))
+
+    def follow(self, names: Collection[str]) -> None:
+        for name in names:
+            if self._blocked or not self._stored[name]:
+                self.refused[name] = self._blocked or "the role does not own it"
+        wanted = [name for name in names if name not in self.refused]
+        if not wanted:
+            return
+        journal = PostgresqlJournal(self._run)
+        try:
+            journal.start(wanted, quiet=self._replica)
+        except self._error as error:
+            self._run("ROLLBACK")
+            self.refused.update(dict.fromkeys(wanted, _first_line(error)))
+            return
+        self._journal = journal
+        self.journaled = frozenset(wanted)
+        self._combine()
+
+    def unfollow(self) -> None:
+        if self._journal is not None:
+            clear_away(self._run)
+            self._journal = None
+            self.journaled = frozenset()
+            self._entries = []
+            self._combine()
+
+    def rebase(self) -> None:
+        """The baseline is remembered as rows, which a change of keys does not touch."""
+
+    def foresee(self, connection: Any, statement: Statement) -> bool:
+        """TRUNCATE has a trigger; other definitions of a table end its journal, as images and places no longer match."""
+        if not self.journaled or statement.verb == "truncate":
+            return False
+        return (
+            statement.verb in ("vacuum", "cluster")
+            or any(map(statement.names, self.journaled))
+            or ("schema" in statement.text.lower())
+        )
+
+    def reconstruct(self) -> Rows:
+        assert self._journal is not None
+        own = self._connected()
+        try:
+            with own.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '5s'")
+                cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                cursor.execute(self._journal.query)
+                net = self._folded(cursor.fetchall())
+                found: dict[str, list[Any]] = {}
+                for name in self.journaled:
+                    cursor.execute(f"SELECT t::text FROM ONLY {_quoted(name)} t")
+                    rows = Counter(text for (text,) in cursor.fetchall())
+                    rows.subtract(net.added.get(name, ()))
+                    rows.update(net.removed.get(name, ()))
+                    found[name] = list(rows.elements())
+        finally:
+            own.close()
+        self.journaled = frozenset()
+        self._entries = []
+        self._combine()
+        return found
+
+    def strayed(self) -> Sequence[str]:
+        return self._journal.strayed() if self._journal is not None and self.journaled else ()
+
+    def recall(self, table: str) -> Sequence[Any]:
+        return ()
 
     def unchanged(self) -> bool:
         return False
 
-    def read(self) -> Rows:
-        rows: dict[str, list[Any]] = {name: [] for name in self.tables}
-        if self._query:
-            self._places = {}
-            self._now = {}
-            for name, place, text in self._run(self._query):
-                if not name:
-                    self._now[place] = text
-                    continue
+    def read(self, names: Collection[str]) -> Rows:
+        return {
+            name: [text for (text,) in self._run(f"SELECT t::text FROM ONLY {_quoted(name)} t")]
+            for name in names
+        }
+
+    def look(self) -> Look:
+        rows: dict[str, list[Any]] = {name: [] for name in self._stored if name not in self.journaled}
+        journal = []
+        self._places = {}
+        self._now = {}
+        for entry in self._run(self._query) if self._query else ():
+            name, place, text = entry[:3]
+            if not name:
+                self._now[place] = text
+            elif len(entry) > 3 and entry[3]:
+                journal.append(entry)
+            else:
                 rows[name].append(text)
                 self._places.setdefault((name, text), []).append(place)
-        return rows
+        net = self._folded(journal)
+        self._entries = [entry[4] for entry in journal]
+        self._places.update(net.places)
+        return Look(rows, net.added, net.removed)
+
+    def _folded(self, journal: Sequence[tuple[Any, ...]]) -> Net:
+        return fold((name, sign, image, place) for name, place, image, sign, _ in journal)
 
     def decode(self, table: str, rows: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
         # The trials of a search write the same rows again and again.
@@ -186,6 +342,19 @@ class PostgresqlFlavour:
         return [dict(zip(names, values, strict=True)) for values in self._run(sql)]
 
     def restore(self, added: Rows, removed: Rows) -> None:
+        if self._replica or not self.journaled:
+            self._put_back(added, removed, forget=True)
+            return
+        # Triggers and foreign keys answer to what is put back, and all of it is journaled: look until the sum is nothing.
+        for _ in range(_PASSES_MAX):
+            self._put_back(added, removed, forget=False)
+            look = self.look()
+            added, removed = look.added, look.removed
+            if not added and not removed:
+                self._put_back({}, {}, forget=True)
+                return
+
+    def _put_back(self, added: Rows, removed: Rows, *, forget: bool) -> None:
         tables = [name for name in self.tables if added.get(name) or removed.get(name)]
         ordered = tables if self._replica else self._by_parent(tables)
         try:
@@ -195,8 +364,12 @@ class PostgresqlFlavour:
                 *(self._insertion(self.tables[name], removed[name]) for name in ordered if removed.get(name)),
                 *self._moves_back(),
             ]
+            if forget and self._journal is not None and self._entries:
+                statements.append(self._journal.removal(self._entries))
             if statements:
                 self._run("; ".join(statements))
+            if forget:
+                self._entries = []
         except self._error as error:
             self._own.rollback() if not self._own.closed else None
             raise Unusable(
@@ -234,6 +407,11 @@ class PostgresqlFlavour:
         connection.rollback()
         return lambda: self._await_end(pid)
 
+    def break_off(self, connection: Any) -> None:
+        pid = int(connection.info.backend_pid)
+        self._run("SELECT pg_terminate_backend(%s)", (pid,))
+        self._await_end(pid)
+
     def rests(self, connection: Any) -> bool:
         # 0 is idle, 2 in a transaction, 3 in a failed one.
         return not connection.closed and int(connection.info.transaction_status) in (0, 2, 3)
@@ -242,7 +420,7 @@ class PostgresqlFlavour:
         connection.rollback()
         # psycopg 3 forgets its prepared statements when it sees this pass, but looks at each text only once.
         self._at_once(connection, f"DISCARD ALL /* {next(_numbers)} */")
-        self._prompt.discard(connection)
+        self._prompt.pop(connection, None)
         return True
 
     def autocommits(self, connection: Any, statement: Statement) -> bool:
@@ -262,7 +440,7 @@ class PostgresqlFlavour:
             self._haste.pop("deadlock_timeout", None)
             connection.rollback()
             self._at_once(connection, _settings(self._haste))
-        self._prompt.add(connection)
+        self._prompt[connection] = tuple(self._haste)
 
     def _at_once(self, connection: Any, sql: str) -> Sequence[Any]:
         """A statement of ours on an idle connection of the pool, outside any transaction; its first row."""
@@ -350,7 +528,11 @@ class PostgresqlFlavour:
             place for text, count in Counter(rows).items() for place in self._places[name, text][-count:]
         ]
         listed = ",".join(f'"{place}"' for place in places)
-        return f"DELETE FROM {_quoted(name)} WHERE ctid = ANY('{{{listed}}}'::tid[])"
+        statement = f"DELETE FROM ONLY {_quoted(name)} t WHERE ctid = ANY('{{{listed}}}'::tid[])"
+        if name in self.journaled:
+            # Whatever is wrong about the journal, no other row is deleted.
+            statement += f" AND t::text = ANY(ARRAY[{', '.join(map(_literal, rows))}]::text[])"
+        return statement
 
     def _insertion(self, table: Table, rows: Sequence[str]) -> str:
         names = ", ".join(_quoted(name) for name in table.writable)
@@ -391,6 +573,10 @@ class PostgresqlFlavour:
 
 def _settings(values: Mapping[str, str]) -> str:
     return "; ".join(f"SET {name} = {_literal(value)}" for name, value in values.items())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _quoted(name: str) -> str:

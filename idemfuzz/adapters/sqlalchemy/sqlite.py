@@ -1,4 +1,4 @@
-"""SQLite: a file is copied back whole; a database in memory moves to a private file while it is searched.
+"""SQLite: a file is copied back whole, or row by row where there is a journal; a database in memory moves to a private file.
 
 One connection shared by all (how a database in memory is used) cannot hold two transactions, so crashes and
 overlaps could not be told from each other there. The file lies in memory, too, where the system has such a place.
@@ -12,7 +12,8 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from sqlalchemy import create_engine
@@ -21,7 +22,10 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, QueuePool
 
 from idemfuzz.abc import Gate, Unusable
 from idemfuzz.adapters.sqlalchemy.awaited import plain, within
-from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Rows, Table, is_memory, reflect
+from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Look, Rows, Table, is_memory, reflect
+from idemfuzz.adapters.sqlalchemy.journal import is_ours
+from idemfuzz.adapters.sqlalchemy.schema import SqliteSchema, recover
+from idemfuzz.adapters.sqlalchemy.sqlite_journal import SqliteJournal, clear_away, obstacle
 from idemfuzz.adapters.sqlalchemy.statement import Statement
 
 _BUSY = 5
@@ -41,9 +45,17 @@ class SqliteFlavour:
         self._side: Engine
         """Leads to the same database, on any thread and without an event loop."""
         self._own: sqlite3.Connection
+        self.schema: SqliteSchema
         self._baseline: sqlite3.Connection
         self._move: _Move | None = None
         self._version = -1
+        self._schema = -1
+        self._journal: SqliteJournal | None = None
+        self._reshaped = False
+        """Whether the last look found another schema than the journal was made for."""
+        self.journaled: frozenset[str] = frozenset()
+        self.refused: Mapping[str, str] = {}
+        self.unsure: frozenset[str] = frozenset()
         self.tables: dict[str, Table] = {}
         self.views: frozenset[str] = frozenset()
         self.loose = False
@@ -64,15 +76,86 @@ class SqliteFlavour:
         )
         self._own.execute("PRAGMA synchronous=OFF")
         self._baseline = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        self._own.backup(self._baseline)
+        self.schema = SqliteSchema(self._own)
+        recover(self.schema)
+        clear_away(self._own)
         self.reflect()
-        self._version = self._data_version()
 
     def reflect(self) -> None:
         with self._side.connect() as connection:
             self.tables = reflect(self._side, connection, computed=lambda _: (), facts=self._facts())
 
+    def sizes(self, rows_max: int) -> Mapping[str, int]:
+        counts = (
+            f"(SELECT count(*) FROM (SELECT 1 FROM {_quoted(n)} LIMIT {rows_max + 1}))" for n in self.tables
+        )
+        return (
+            dict(zip(self.tables, self._own.execute(f"SELECT {', '.join(counts)}").fetchone(), strict=True))
+            if self.tables
+            else {}
+        )
+
+    def follow(self, names: Collection[str]) -> None:
+        """All tables have a journal, or none has: what is copied back is the whole file."""
+        why = obstacle(self._own) if names else ""
+        if why:
+            self.refused = dict.fromkeys(names, why)
+        elif names:
+            journal = SqliteJournal(self._own, self.tables)
+            try:
+                journal.start()
+            except sqlite3.Error as error:
+                self.refused = dict.fromkeys(names, str(error))
+            else:
+                self._journal = journal
+                self.journaled = frozenset(self.tables)
+        # With the triggers, so that copying back does not lose them.
+        self.rebase()
+
+    def unfollow(self) -> None:
+        if self._journal is not None:
+            clear_away(self._own)
+            self._journal = None
+            self.journaled = frozenset()
+
+    def rebase(self) -> None:
+        """We have changed the schema ourselves, with the baseline in place: this is what is copied back from now on."""
+        self._own.backup(self._baseline)
+        self._version = self._data_version()
+        self._schema = self._schema_version()
+
+    def foresee(self, connection: Any, statement: Statement) -> bool:
+        """Another schema is noticed by `look`; only a trigger that names a lost column would be in the way."""
+        if self._journal is not None and "alter" in statement.text.lower():
+            for name in filter(statement.names, self.journaled):
+                self._journal.make_way(connection, name)
+        return False
+
+    def reconstruct(self) -> Rows:
+        return {name: self.recall(name) for name in self.journaled}
+
+    def strayed(self) -> Sequence[str]:
+        """Compared row by row with the copy, and copied back if anything differs."""
+        found = []
+        for name in sorted(self.journaled):
+            query = f"SELECT * FROM {_quoted(name)}"
+            pairs = zip_longest(self._own.execute(query), self._baseline.execute(query))
+            if any(now != before for now, before in pairs):
+                found.append(name)
+        if found:
+            self._copy_back()
+        return found
+
+    def recall(self, table: str) -> Sequence[Any]:
+        known = self._baseline.execute(
+            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)
+        )
+        if not known.fetchone():
+            return ()
+        return self._baseline.execute(f"SELECT * FROM {_quoted(table)}").fetchall()
+
     def close(self) -> None:
+        self.unfollow()
         self._own.close()
         self._baseline.close()
         if self._move is not None:
@@ -82,8 +165,18 @@ class SqliteFlavour:
             within(self._engine, self._gate, self._engine.pool.dispose)
             self._engine.pool = self._engine.pool.recreate()
 
-    def read(self) -> Rows:
-        return {name: self._own.execute(f'SELECT * FROM "{name}"').fetchall() for name in self.tables}
+    def read(self, names: Collection[str]) -> Rows:
+        return {name: self._own.execute(f"SELECT * FROM {_quoted(name)}").fetchall() for name in names}
+
+    def look(self) -> Look:
+        if self._journal is None:
+            return Look(self.read(self.tables))
+        self._reshaped = self._schema_version() != self._schema
+        if self._reshaped:
+            self.reflect()
+            return Look(self.read(self.tables))
+        added, removed = self._journal.net()
+        return Look({}, added, removed)
 
     def decode(self, table: str, rows: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
         names = [column.name for column in self.tables[table].columns]
@@ -97,13 +190,24 @@ class SqliteFlavour:
         if self.unchanged():
             return
         try:
-            self._baseline.backup(self._own)
+            if self._journal is None or self._reshaped:
+                self._copy_back()
+            else:
+                self._journal.undo()
         except sqlite3.OperationalError as error:
             raise Unusable(
                 f"the SQLite database cannot be restored ({error}): a connection still has a transaction open. "
                 "Close sessions and connections that the test's body opens before it ends"
             ) from error
         self._version = self._data_version()
+
+    def _copy_back(self) -> None:
+        self._baseline.backup(self._own)
+        # Copying makes the number larger, so that all connections read the schema again.
+        self._schema = self._schema_version()
+        if self._reshaped:
+            self.reflect()
+            self._reshaped = False
 
     def freshen(self) -> None:
         """Nothing is put off."""
@@ -138,6 +242,9 @@ class SqliteFlavour:
             connection.rollback()
         return lambda: None
 
+    def break_off(self, connection: Any) -> None:
+        connection.interrupt()
+
     def rests(self, connection: Any) -> bool:
         return False
 
@@ -153,7 +260,9 @@ class SqliteFlavour:
         return statement.verb not in ("insert", "update", "delete", "replace")
 
     def welcome(self, connection: Any) -> None:
-        """Nobody pulls the plug during a search: no commit needs to reach the disk."""
+        """Nobody pulls the plug during a search: no commit needs to reach the disk. And the journal sees REPLACE."""
+        if self._journal is not None:
+            connection.execute("PRAGMA recursive_triggers=ON")
         if not connection.in_transaction:
             connection.execute("PRAGMA synchronous=OFF")
 
@@ -189,6 +298,7 @@ class SqliteFlavour:
         master = self._own.execute(
             "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master"
         ).fetchall()
+        master = [row for row in master if not is_ours(row[1])]
         self.views = frozenset(name for type_, name, _, _ in master if type_ == "view")
         keys: dict[str, list[Key]] = {}
         odd: set[str] = set()
@@ -216,6 +326,10 @@ class SqliteFlavour:
 
     def _data_version(self) -> int:
         (version,) = self._own.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    def _schema_version(self) -> int:
+        (version,) = self._own.execute("PRAGMA schema_version").fetchone()
         return int(version)
 
 

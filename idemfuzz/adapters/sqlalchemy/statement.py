@@ -25,6 +25,7 @@ _SESSION = re.compile(
     r"(?:\b(?:pg_(?:try_)?advisory_lock|get_lock|listen\b|prepare\b|create\s+temp)|^set\s+(?!local|transaction))",
     re.I,
 )
+_RESHAPING = re.compile(r"\b(?:alter|drop|rename|truncate|cluster|vacuum)\b|\bcreate\s+or\s+replace\b", re.I)
 _DDL = ("create", "alter", "drop", "rename")
 _READS = (
     "select",
@@ -51,7 +52,13 @@ class Statement:
     """Leaves something in the connection (a session lock, a setting) that only its end takes away."""
     defines: bool
     """Changes the schema."""
+    reshapes: bool
+    """May change a table that is there other than row by row."""
     text: str
+
+    def names(self, table: str) -> bool:
+        """Whether the text has the table's name somewhere."""
+        return re.search(rf"(?<![\w$]){re.escape(table)}(?![\w$])", self.text, re.I) is not None
 
     @property
     def label(self) -> str:
@@ -79,7 +86,15 @@ def understand(sql: str) -> Statement:
         verb, table = "rollback-to" if " to " in f"{text.lower()} " else verb, ""
     elif not writes and _EFFECTIVE.search(text):
         writes = True
-    return Statement(verb, table, writes, bool(_SESSION.search(text)), verb in _DDL, text)
+    return Statement(
+        verb,
+        table,
+        writes,
+        session=bool(_SESSION.search(text)),
+        defines=verb in _DDL,
+        reshapes=_RESHAPING.search(text) is not None,
+        text=text,
+    )
 
 
 def shown(statement: Statement, parameters: Any, limit: int = 160) -> str:

@@ -6,6 +6,7 @@ reaches SQLAlchemy as the driver's own would, and an ambiguous COMMIT can be mad
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from idemfuzz.model.footprint import Footprint
 
 if TYPE_CHECKING:
     from idemfuzz.adapters.sqlalchemy.flavour import Flavour
+    from idemfuzz.adapters.sqlalchemy.guards import Guards
 
 _METHODS = (
     "do_execute",
@@ -36,6 +38,8 @@ _METHODS = (
 _WELCOMED = "idemfuzz"
 _EXECUTING, _COMMITTING = "executing a statement", "committing"
 _EFFECTS_MAX = 4096
+_LOOK_SECONDS, _BREAKING_OFF_LOOKS = 0.001, 3_000
+_real_sleep = time.sleep
 _taps: dict[Hashable, DialectTap] = {}
 _identities: weakref.WeakKeyDictionary[Engine, Hashable] = weakref.WeakKeyDictionary()
 _strangers: list[str] = []
@@ -49,7 +53,20 @@ def strangers() -> Sequence[str]:
 class DialectTap:
     """Wraps the dialects of all Engines to one database, from attach to detach."""
 
-    def __init__(self, name: str, identity: Hashable, flavour: Flavour, gate: Gate) -> None:
+    def __init__(
+        self,
+        name: str,
+        identity: Hashable,
+        flavour: Flavour,
+        gate: Gate,
+        foresee: Callable[[Any, Statement], None],
+        guards: Guards | None = None,
+    ) -> None:
+        """``foresee`` is told of a statement that may change tables other than row by row, just before it runs.
+
+        ``guards`` are told of all statements, and may change them.
+        """
+        self._guards = guards
         self.shared = False
         self.defined = False
         self.level: str | None = None
@@ -58,6 +75,7 @@ class DialectTap:
         self._identity = identity
         self._flavour = flavour
         self._gate = gate
+        self._foresee = foresee
         self._engine: Engine
         self._dialects: list[Any] = []
         self._used: dict[Hashable, dict[int, Any]] = {}
@@ -67,6 +85,8 @@ class DialectTap:
         self._session_state: set[int] = set()
         self._left: dict[Hashable, list[Any]] = {}
         self._hasty: set[int] = set()
+        self._under_way: set[int] = set()
+        """Connections whose driver has something to do for a delivery at this moment."""
         self._labels: dict[str, str] = {}
         self._effects: dict[Hashable, Effect] = {}
         self._here = object()
@@ -151,6 +171,8 @@ class DialectTap:
         self._books.pop(number, None)
         self._levels.pop(number, None)
         self._forget_errors(connection)
+        if number in self._under_way:
+            self._break_off(connection)
         gone = self._flavour.roll_back(connection)
         proxy = self._proxies.pop(number, lambda: None)()
         if proxy is not None and proxy.is_valid:
@@ -158,6 +180,19 @@ class DialectTap:
             proxy.invalidate()
             if held and not released:
                 gone()
+
+    def _break_off(self, connection: Any) -> None:
+        """Another thread is in the driver with it, and no driver can be made to roll back meanwhile.
+
+        Raises:
+            RuntimeError: it does not come out of the driver, so nothing more can be done with the connection.
+        """
+        self._flavour.break_off(connection)
+        for _ in range(_BREAKING_OFF_LOOKS):
+            if id(connection) not in self._under_way:
+                return
+            _real_sleep(_LOOK_SECONDS)
+        raise RuntimeError("a statement was broken off at the server, and the driver did not return from it")
 
     def free(self, connection: Any) -> Callable[[], None]:
         """A connection in the pool: its session lets go of what it holds, at the latest when the result was called."""
@@ -178,7 +213,7 @@ class DialectTap:
                 cursor,
                 statement,
                 parameters,
-                lambda: original(cursor, statement, parameters, context),
+                lambda sql, values: original(cursor, sql, values, context),
                 many=many,
             )
 
@@ -186,7 +221,9 @@ class DialectTap:
 
     def _execute_plain(self, dialect: Any, original: Callable[..., None]) -> Callable[..., None]:
         def do_execute_no_params(cursor: Any, statement: str, context: Any = None) -> None:
-            self._statement(dialect, cursor, statement, None, lambda: original(cursor, statement, context))
+            self._statement(
+                dialect, cursor, statement, None, lambda sql, values: original(cursor, sql, context)
+            )
 
         return do_execute_no_params
 
@@ -196,26 +233,34 @@ class DialectTap:
         cursor: Any,
         sql: str,
         parameters: Any,
-        action: Callable[[], None],
+        action: Callable[[str, Any], None],
         *,
         many: bool = False,
     ) -> None:
         if self._flavour.stale:
             self._flavour.freshen()
         scope = self._gate.scope()
-        if scope is None:
-            action()
-            return
+        source = self._gate.source() if scope is not None else None
+        if scope is not None and self._guards is not None:
+            self._guards.note(sql, source)
+            sql, parameters = self._guards.rewrite(sql, parameters, many=many)
         statement = understand(sql)
         connection = self.plain(getattr(cursor, "_adapt_connection", None) or cursor.connection)
+        if scope is None:
+            if statement.reshapes:
+                self._foresee(connection, statement)
+            action(sql, parameters)
+            return
         self._use(connection, scope)
         autocommit = self._flavour.autocommits(connection, statement)
         values = None if many else literal(parameters)
         footprint = self._footprint(dialect, connection, sql, parameters, values, statement, autocommit, many)
-        effect = self._effect(statement, parameters, values, autocommit, self._gate.source(), footprint)
+        effect = self._effect(statement, parameters, values, autocommit, source, footprint)
 
         def act() -> None:
-            action()
+            if statement.reshapes:
+                self._foresee(connection, statement)
+            self._doing(connection, lambda: action(sql, parameters))
             # Noted before a fault strikes after the Effect: the transaction is open all the same.
             self._note(connection, statement, autocommit)
 
@@ -275,7 +320,9 @@ class DialectTap:
                 self._footprints.commit(books),
             )
             self._gate.perform(
-                effect, lambda: original(proxied), errors=self._errors(connection, _COMMITTING)
+                effect,
+                lambda: self._doing(connection, lambda: original(proxied)),
+                errors=self._errors(connection, _COMMITTING),
             )
             self._dirty.discard(id(connection))
             books.end()
@@ -303,6 +350,14 @@ class DialectTap:
             books.end()
 
         return do_rollback
+
+    def _doing(self, connection: Any, action: Callable[[], None]) -> None:
+        number = id(connection)
+        self._under_way.add(number)
+        try:
+            action()
+        finally:
+            self._under_way.discard(number)
 
     # -- footprints --------------------------------------------------------------------------------------
 
@@ -363,6 +418,9 @@ class DialectTap:
 
     def _set_level(self, original: Callable[..., None]) -> Callable[..., None]:
         def set_isolation_level(connection: Any, level: str) -> None:
+            if self._guards is not None and self._gate.scope() is not None:
+                default = getattr(self._engine.dialect, "default_isolation_level", None)
+                level = self._guards.level(level, default, self._gate.source())
             original(connection, level)
             known = self.plain(connection)
             self._levels[id(known)] = (known, level)
@@ -390,6 +448,10 @@ class DialectTap:
         books = self._books.get(id(connection))
         if books is not None:
             books.end()
+
+    def welcome(self, connection: Any) -> None:
+        """A connection of an Engine that the job has made."""
+        self._flavour.welcome(connection)
 
     # -- what is remembered of connections ---------------------------------------------------------------
 
@@ -536,7 +598,10 @@ def _engine_connected(connection: Any) -> None:
     if tap is not None:
         tap.wrap(engine)
         level = connection.get_execution_options().get("isolation_level")
-        tap.meet(tap.plain(connection.connection.dbapi_connection), level)
+        driver = tap.plain(connection.connection.dbapi_connection)
+        tap.meet(driver, level)
+        if engine is not tap._engine:
+            tap.welcome(driver)
         return
     if any(known._gate.scope() is not None for known in _taps.values()):
         shown_url = engine.url.render_as_string(hide_password=True)

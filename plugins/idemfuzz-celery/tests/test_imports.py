@@ -13,7 +13,14 @@ import pytest
 import idemfuzz_celery
 
 PACKAGE = Path(idemfuzz_celery.__file__).parent
-PUBLIC = {"idemfuzz", "idemfuzz.abc", "idemfuzz.model", "idemfuzz.testing", "idemfuzz.testing.memory"}
+PUBLIC = {
+    "idemfuzz",
+    "idemfuzz.abc",
+    "idemfuzz.inventory",
+    "idemfuzz.model",
+    "idemfuzz.testing",
+    "idemfuzz.testing.memory",
+}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,430 @@
+"""RQ's own workers and queues for a stress run: what starts them, and what is watched in them.
+
+The worker classes change nothing of how RQ takes, runs, acknowledges and recovers jobs. They report, they let
+an Execution be struck, and they make a lease shorter than RQ's minute where the run asks for it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from typing import Any, Protocol
+
+from rq import Queue, Retry
+from rq import Worker as _Worker
+from rq.job import Job
+from rq.worker import SimpleWorker as _SimpleWorker
+
+from idemfuzz.abc import Gate, Unusable
+from idemfuzz.adapters.rq import _detail, _fact, _function_name, _job_fact
+from idemfuzz.model import Access, Effect, Fact
+
+_SpawnWorker: Any
+try:
+    from rq.worker import SpawnWorker as _SpawnWorker
+except ImportError:  # RQ before 2.2
+    _SpawnWorker = None
+
+__all__ = [
+    "SPAWNS",
+    "UNIQUE",
+    "ForkingWorker",
+    "RqMessages",
+    "SimpleWorker",
+    "SpawnWorker",
+    "check_redis",
+    "check_rq",
+    "raise_on_success",
+    "watch",
+    "watch_enqueues",
+    "worker_command",
+]
+
+SPAWNS: bool = _SpawnWorker is not None
+"""Whether the installed RQ has a SpawnWorker (from 2.2 on)."""
+UNIQUE: bool = "unique" in inspect.signature(Queue.enqueue_call).parameters
+"""Whether the installed RQ can refuse a second message with the same id (from 2.8 on)."""
+
+_PATHS = {
+    ("registry.py", "cleanup"): "lease over",
+    ("intermediate_queue.py", "cleanup"): "never started",
+    ("worker_classes.py", "monitor_work_horse"): "horse died",
+    ("worker.py", "monitor_work_horse"): "horse died",
+    ("base.py", "perform_job"): "job failed",
+    ("worker.py", "perform_job"): "job failed",
+}
+"""Who asks RQ to run a job again, by file and function: the paths of its redelivery."""
+
+
+_OURS = b":stress-"
+"""In the names of all that a run makes."""
+
+
+class Witness(Gate, Protocol):
+    def executing(self, job_id: str, worker: str, worker_pid: int) -> AbstractContextManager[None]: ...
+
+    def tell(self, event: str, **fields: Any) -> None: ...
+
+
+class Orders(Protocol):
+    lease_seconds: float | None
+
+    @property
+    def worker_pid(self) -> int: ...
+
+    def this_is_the_worker(self) -> None: ...
+
+    def pops(self, job_id: str) -> bool: ...
+
+
+class _Watched:
+    """What a watched process knows; set once by `watch`."""
+
+    gate: Witness
+    orders: Orders
+    worker: str = ""
+
+
+def watch(gate: Witness, orders: Orders) -> None:
+    """From now on this process reports the jobs that its worker runs, the jobs that they enqueue, and redeliveries."""
+    _Watched.orders = orders
+    _wrap(Job, "_execute", _execute)
+    _wrap(Job, "retry", _retry)
+    watch_enqueues(gate)
+
+
+def watch_enqueues(gate: Witness) -> None:
+    """From now on the jobs that a job enqueues are Effects, and count."""
+    _Watched.gate = gate
+    for name in ("enqueue_job", "_enqueue_job"):
+        if name in vars(Queue):
+            _wrap(Queue, name, _enqueue)
+    _wrap(Queue, "schedule_job", _enqueue)
+    _wrap(Queue, "enqueue_many", _enqueue_many)
+
+
+def _wrap(owner: type, name: str, watched: Callable[..., Any]) -> None:
+    original = vars(owner)[name]
+
+    def method(instance: Any, *args: Any, **kwargs: Any) -> Any:
+        return watched(original, instance, *args, **kwargs)
+
+    method.__name__ = name
+    setattr(owner, name, method)
+
+
+def _execute(original: Any, job: Any) -> Any:
+    with _Watched.gate.executing(job.id, _Watched.worker, _Watched.orders.worker_pid):
+        return original(job)
+
+
+def _retry(original: Any, job: Any, *args: Any, **kwargs: Any) -> Any:
+    _Watched.gate.tell("requeued", job=job.id, path=_path())
+    return original(job, *args, **kwargs)
+
+
+def _path() -> str:
+    frame = sys._getframe(2)
+    while frame is not None:
+        known = _PATHS.get((os.path.basename(frame.f_code.co_filename), frame.f_code.co_name))
+        if known is not None:
+            return known
+        frame = frame.f_back  # type: ignore[assignment]
+    return "asked"
+
+
+def _enqueue(original: Any, queue: Any, job: Any, *args: Any, **kwargs: Any) -> Any:
+    def action() -> Any:
+        return original(queue, job, *args, **kwargs)
+
+    return _enqueued([_job_fact(queue, job)], action)
+
+
+def _enqueue_many(original: Any, queue: Any, job_datas: Iterable[Any], *args: Any, **kwargs: Any) -> Any:
+    datas = list(job_datas)
+    facts = [_fact(queue, _function_name(d.func), d.args, d.kwargs, d.job_id) for d in datas]
+    return _enqueued(facts, lambda: original(queue, datas, *args, **kwargs))
+
+
+def _enqueued(facts: Sequence[Fact], action: Callable[[], Any]) -> Any:
+    if _Watched.gate.scope() is None or not facts:
+        return action()
+    names = dict.fromkeys(str(fact.fields["function"]).rpartition(".")[2] for fact in facts)
+    effect = Effect(f"rq.enqueue.{'+'.join(names)}", "rq", Access.DURABLE, "; ".join(map(_detail, facts)))
+    # Several at once are each counted: the first with the Effect, the others beside it.
+    result = _Watched.gate.perform(effect, action, call=facts[0])
+    for fact in facts[1:]:
+        _Watched.gate.perform(
+            Effect(effect.label, "rq", Access.DURABLE, _detail(fact)), lambda: None, call=fact
+        )
+    return result
+
+
+# -- workers -----------------------------------------------------------------------------------------------
+
+
+class _WorkerMixin:
+    def work(self, *args: Any, **kwargs: Any) -> Any:
+        _Watched.worker = self.name  # type: ignore[attr-defined]
+        _Watched.orders.this_is_the_worker()
+        _Watched.gate.tell("born", worker=_Watched.worker)
+        return super().work(*args, **kwargs)  # type: ignore[misc]
+
+    def execute_job(self, job: Any, *args: Any) -> Any:
+        if _Watched.orders.pops(job.id):
+            _Watched.gate.tell(
+                "struck", execution=None, job=job.id, kind="kill-popped", where="between queue and job"
+            )
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().execute_job(job, *args)  # type: ignore[misc]
+
+
+class _ForkingMixin(_WorkerMixin):
+    job_monitoring_interval: int
+
+    def main_work_horse(self, *args: Any) -> Any:
+        # In a horse that was spawned, nobody has said so yet.
+        _Watched.worker = self.name  # type: ignore[attr-defined]
+        return super().main_work_horse(*args)  # type: ignore[misc]
+
+    def get_heartbeat_ttl(self, *args: Any, **kwargs: Any) -> int:
+        return _hastened(super().get_heartbeat_ttl(*args, **kwargs))  # type: ignore[misc]
+
+
+def _hastened(ttl: int) -> int:
+    """RQ gives a lease a minute more than its monitoring interval, or than the job's timeout; the run says how much."""
+    lease = _Watched.orders.lease_seconds
+    return int(ttl) if lease is None else max(1, int(ttl - 60 + lease))
+
+
+class ForkingWorker(_ForkingMixin, _Worker):
+    """RQ's standard worker: a horse is forked for each job."""
+
+
+class SimpleWorker(_WorkerMixin, _SimpleWorker):
+    """RQ's worker that runs jobs in its own process; its lease is the job's timeout and a little more."""
+
+    def get_heartbeat_ttl(self, *args: Any, **kwargs: Any) -> int:
+        return _hastened(super().get_heartbeat_ttl(*args, **kwargs))
+
+
+class SpawnWorker(_ForkingMixin, _SpawnWorker or _Worker):  # type: ignore[misc]
+    """RQ's worker that starts a new Python process for each job."""
+
+
+def worker_command(
+    worker_class: str,
+    url: str,
+    queues: Sequence[str],
+    name: str,
+    *,
+    quick: bool,
+) -> list[str]:
+    """The command line of one `rq worker`; ``quick`` has it look for expired leases each second, not each 10 minutes."""
+    command = [
+        *(sys.executable, "-m", "rq.cli", "worker"),
+        *("--url", url, "--worker-class", worker_class, "--name", name, "--quiet"),
+    ]
+    if quick:
+        command += ["--job-monitoring-interval", "1", "--maintenance-interval", "1", "--worker-ttl", "16"]
+    return [*command, *queues]
+
+
+def raise_on_success(*args: Any) -> None:
+    """A success callback that fails, as one does that reports to a service which is down."""
+    raise RuntimeError("the success callback failed (injected)")
+
+
+# -- queues ------------------------------------------------------------------------------------------------
+
+
+def check_rq(worker_class: str, sending: Sequence[str]) -> None:
+    """Whether the installed RQ has what a run asks for.
+
+    Raises:
+        Unusable: it is too old.
+    """
+    from importlib.metadata import version
+
+    if worker_class == "spawn" and not SPAWNS:
+        raise Unusable(
+            f"--worker-class spawn needs RQ 2.2 or later, and {version('rq')} is installed: pip install 'rq>=2.2', or choose fork"
+        )
+    if "unique" in sending and not UNIQUE:
+        raise Unusable(
+            f"--sending unique needs RQ 2.8 or later, and {version('rq')} is installed: pip install 'rq>=2.8', or leave it out"
+        )
+
+
+def check_redis(url: str, allow: Sequence[str]) -> None:
+    """Whether a run may have its queues in the Redis at ``url``: on this machine, or allowed by name.
+
+    Raises:
+        Unusable: it may not, it does not answer, or the URL is none.
+    """
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    from idemfuzz.adapters.redis.store import Address
+
+    shown = url.rpartition("@")[2]
+    try:
+        client = Redis.from_url(url, socket_connect_timeout=5.0)
+    except ValueError as error:
+        raise Unusable(
+            f"--redis {shown} is not usable ({error}); expected redis://HOST:PORT/NUMBER or unix://PATH"
+        ) from error
+    address = Address.of(client.connection_pool)
+    if not address.is_local and not address.allowed_by(tuple(allow)):
+        raise Unusable(
+            f"--redis names {address}, which is not on this machine. A run puts jobs into it that are killed, so it refuses; if it is "
+            f"for tests, allow it: --allow {address}"
+        )
+    try:
+        with client:
+            client.ping()
+    except (RedisError, OSError) as error:
+        raise Unusable(
+            f"--redis {shown} does not answer: {error}. Start it, or leave --redis out for a server of the run's own"
+        ) from error
+
+
+class RqMessages:
+    """What a stress run puts into RQ's queues, and what has become of it."""
+
+    def __init__(self, url: str, queues: Sequence[str]) -> None:
+        self._url = url
+        self._client = self._connect(url)
+        self._queues = [Queue(name, connection=self._client) for name in queues]
+
+    @staticmethod
+    def _connect(url: str) -> Any:
+        from redis import Redis
+
+        return Redis.from_url(url)
+
+    @staticmethod
+    def client_through(port: int) -> Any:
+        """A client as many producers have it: by host and port, which sends a command again when its reply is lost."""
+        from redis import Redis
+
+        return Redis(host="127.0.0.1", port=port)
+
+    def producer(self, client: Any | None = None) -> RqMessages:
+        """The same queues over a connection of its own, for another thread."""
+        other = object.__new__(RqMessages)
+        other._url = self._url
+        other._client = client if client is not None else self._connect(self._url)
+        other._queues = [Queue(queue.name, connection=other._client) for queue in self._queues]
+        return other
+
+    def send(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        job_id: str,
+        *,
+        retries: int,
+        timeout_seconds: int,
+        queue: int = 0,
+        unique: bool = False,
+        failing_callback: bool = False,
+    ) -> bool:
+        """Put one message into a queue; False if RQ refused it as a duplicate.
+
+        Raises:
+            redis.exceptions.RedisError: the server did not answer.
+        """
+        from rq import Callback
+
+        extra: dict[str, Any] = {"unique": True} if unique else {}
+        if failing_callback:
+            extra["on_success"] = Callback(raise_on_success)
+        try:
+            self._queues[queue % len(self._queues)].enqueue_call(
+                function,
+                args=tuple(args),
+                kwargs=dict(kwargs),
+                job_id=job_id,
+                timeout=timeout_seconds,
+                retry=Retry(max=retries) if retries else None,
+                **extra,
+            )
+        except Exception as error:
+            if type(error).__name__ == "DuplicateJobError":
+                return False
+            raise
+        return True
+
+    def waiting(self) -> int:
+        """How many messages are in the queues, or under way between a queue and a worker.
+
+        Counted with plain commands: RQ's own counting of a registry cleans it up, and so redelivers.
+        """
+        pipeline = self._client.pipeline(transaction=False)
+        for queue in self._queues:
+            pipeline.llen(queue.key)
+            pipeline.llen(f"{queue.key}:intermediate")
+            pipeline.zcard(_registry_key(queue, "scheduled"))
+        return sum(pipeline.execute())
+
+    def leased(self) -> int:
+        """How many jobs are started by RQ's account."""
+        return sum(self._client.zcard(_registry_key(queue, "wip")) for queue in self._queues)
+
+    def fate(self, job_id: str) -> dict[str, Any]:
+        """What RQ says of a job now: its status, in which of its lists it is, retries left."""
+        stored = self._client.hgetall(f"{Job.redis_job_namespace_prefix}{job_id}")
+        fields = {key.decode(): value for key, value in stored.items()}
+        lists = []
+        for queue in self._queues:
+            if self._client.lpos(queue.key, job_id) is not None:
+                lists.append("queue")
+            if self._client.lpos(f"{queue.key}:intermediate", job_id) is not None:
+                lists.append("intermediate queue")
+            if self._client.zscore(_registry_key(queue, "failed"), job_id) is not None:
+                lists.append("failed registry")
+            if any(
+                key.decode().startswith(job_id)
+                for key in self._client.zrange(_registry_key(queue, "wip"), 0, -1)
+            ):
+                lists.append("started registry")
+        left = fields.get("retries_left")
+        return {
+            "status": fields.get("status", b"gone").decode(),
+            "lists": lists,
+            "retries_left": None if left is None else int(left),
+        }
+
+    def error(self, job_id: str) -> str | None:
+        """The last line of what a failed job has raised, by RQ's account."""
+        try:
+            result = Job.fetch(job_id, connection=self._client).latest_result()
+        except Exception:
+            return None
+        text = str(getattr(result, "exc_string", None) or "").strip()
+        return text.splitlines()[-1] if text else None
+
+    def empty(self) -> None:
+        """Take away what RQ keeps of these queues, their messages and the run's workers; nothing of others."""
+        with suppress(Exception):
+            mine = [key for key in self._client.scan_iter("rq:*", count=1_000) if _OURS in key]
+            for start in range(0, len(mine), 1_000):
+                self._client.delete(*mine[start : start + 1_000])
+            for name in ("rq:workers", "rq:queues"):
+                gone = [member for member in self._client.smembers(name) if _OURS in member]
+                if gone:
+                    self._client.srem(name, *gone)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _registry_key(queue: Any, kind: str) -> str:
+    prefix = queue.redis_queue_namespace_prefix.partition(":")[0]
+    return f"{prefix}:{kind}:{queue.name}"

@@ -1,0 +1,376 @@
+"""The cause of a finding by name, read from the history of its counterexample, with a mend in the job's own terms.
+
+It looks at who read, wrote and committed what, in which order, and where the fault struck. Where several names fit, the first
+of `Mechanism` that is certain is given.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from idemfuzz.checkers import Problem
+from idemfuzz.model import (
+    Access,
+    DifferenceKind,
+    Effect,
+    Ending,
+    Event,
+    EventKind,
+    FactKind,
+    FaultKind,
+    History,
+    Lapse,
+    Plan,
+)
+
+__all__ = ["Diagnosis", "Mechanism", "diagnosed"]
+
+
+class Mechanism(StrEnum):
+    """What is wrong with the job, in the words of the field."""
+
+    RELEASE_WITHOUT_OWNER = "release without owner"
+    GUARD_EXPIRES = "guard expires"
+    CHECK_THEN_ACT = "check-then-act"
+    LOST_UPDATE = "lost update"
+    TWO_COMMITS = "two commits that should be one"
+    GUARD_BEFORE_EFFECT = "guard before effect"
+    EFFECT_BEFORE_GUARD = "effect before guard"
+    SWALLOWED = "error swallowed"
+    NO_EXPIRY = "claim without expiry"
+    LOST_WRITE = "guard lost with Redis' last writes"
+    NEW_ID = "new id per run"
+    CALL_WITHOUT_KEY = "outside call without key"
+    MISSING_CONSTRAINT = "missing constraint"
+    UNCONDITIONAL = "unconditional write"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    mechanism: Mechanism
+    text: str
+    """One sentence, with the lines."""
+    snippet: str = ""
+    """What a person would write; empty where that is no matter of a line or two."""
+
+
+_OUTSIDE = (FactKind.MAIL, FactKind.HTTP, FactKind.JOB, FactKind.CALL)
+_STATEMENT = re.compile(r"(?:select|insert|update|delete|replace|with|merge)\b", re.I)
+_VALUES = re.compile(r"\s(?:\[.*\]?|\{.*\}?)\Z")
+_RELEASES = re.compile(r"\b(?:DEL|UNLINK|EVAL|EVALSHA)\b", re.I)
+Fits = Callable[[str, str], bool]
+
+
+def diagnosed(problem: Problem, plan: Plan, history: History, makes_up: Fits) -> Diagnosis | None:
+    """The cause of a problem. ``makes_up`` says of a group and a field whether its values are made up.
+
+    None where the history does not tell.
+    """
+    if problem.difference is None:
+        return None
+    view = _View(problem, plan, history, makes_up)
+    mechanism = view.mechanism()
+    if mechanism is None:
+        return None
+    return Diagnosis(mechanism, view.told(mechanism), view.snippet(mechanism))
+
+
+class _View:
+    """One problem's history, as the questions of a diagnosis need it."""
+
+    def __init__(self, problem: Problem, plan: Plan, history: History, makes_up: Fits) -> None:
+        assert problem.difference is not None
+        self.problem = problem
+        self.difference = problem.difference
+        self.fact = problem.difference.fact
+        self.plan = plan
+        self.history = history
+        self.makes_up = makes_up
+        self.effects = [event for event in history.effects if event.effect is not None]
+        self.writes = [event for event in self.effects if self._is_target(event)]
+        self.struck = next((e for e in history if e.kind is EventKind.FAULT and e.fault is not None), None)
+        self.read: Event | None = None
+        self.guard: Event | None = None
+
+    # -- which one it is -----------------------------------------------------------------------------------
+
+    def mechanism(self) -> Mechanism | None:
+        if self._is_released_by_another():
+            return Mechanism.RELEASE_WITHOUT_OWNER
+        stalls = any(isinstance(part, Lapse) for part in self.plan.overlap)
+        self.guard = next((e for e in self.effects if _of(e).lease_seconds is not None), None)
+        if (stalls and self.guard is not None) or (self.plan.late_seconds and not self.plan.faults):
+            return Mechanism.GUARD_EXPIRES
+        if self.plan.overlap:
+            return self._of_overlap()
+        if self.struck is not None:
+            return self._of_fault(self.struck)
+        return self._of_duplicate()
+
+    def _of_overlap(self) -> Mechanism | None:
+        """Both looked before either had written; or nobody looked at all."""
+        for write in self.writes:
+            looks = [e for e in self._before(write) if _is_look(e) and e.delivery == write.delivery]
+            others = [e for e in self.effects if e.delivery != write.delivery]
+            told = {name for e in (write, *self.writes) for name in _names(e, writing=True)}
+            fitting = [e for e in looks if _names(e, writing=False) & told] or looks
+            for look in reversed(fitting):
+                between = self.effects[self._at(look) : self._at(write)]
+                if any(e in others and _of(e).access is not Access.READ for e in between):
+                    self.read, self.guard = look, write
+                    changed = self.difference.kind is DifferenceKind.CHANGED and not self.difference.twice
+                    return Mechanism.LOST_UPDATE if changed else Mechanism.CHECK_THEN_ACT
+        return self._of_duplicate() if self.writes else None
+
+    def _of_fault(self, struck: Event) -> Mechanism:
+        assert struck.fault is not None
+        kind = struck.fault.kind
+        if kind is FaultKind.FAILOVER:
+            return Mechanism.LOST_WRITE
+        if self.problem.code == "IDM302":
+            return Mechanism.NO_EXPIRY
+        if kind is FaultKind.RESENT:
+            return Mechanism.UNCONDITIONAL
+        earlier = [e for e in self._until(struck) if e.delivery == struck.delivery]
+        durable = [e for e in earlier if _of(e).access is Access.DURABLE]
+        if not self.problem.code.startswith("IDM1"):
+            return self._of_loss(struck, durable)
+        # A further delivery did it again: did it look for a mark that is only written afterwards?
+        for write in reversed(self.writes):
+            later = [e for e in self.effects[self._at(write) + 1 :] if e.delivery == write.delivery]
+            looks = [e for e in self._before(write) if _is_look(e) and e.delivery == write.delivery]
+            seen = {name for look in looks for name in _names(look, writing=False)}
+            marks = (e for e in later if _of(e).access is not Access.READ and e not in self.writes)
+            self.guard = next((e for e in marks if _names(e, writing=True) & seen), None)
+            if self.guard is not None:
+                self.read = write
+                return Mechanism.EFFECT_BEFORE_GUARD
+        self.guard = next((e for e in earlier if _of(e).lease_seconds is not None), None)
+        # The redelivery comes when the claim has run out.
+        return Mechanism.GUARD_EXPIRES if self.guard is not None else self._of_duplicate()
+
+    def _of_loss(self, struck: Event, durable: Sequence[Event]) -> Mechanism:
+        survivors = [e for e in durable if e not in self.writes]
+        if survivors:
+            self.guard = survivors[-1]
+            same = _of(self.guard).label.endswith(".commit") and _of(self.guard).store == self.problem.store
+            return Mechanism.TWO_COMMITS if same else Mechanism.GUARD_BEFORE_EFFECT
+        if durable:
+            self.guard = durable[-1]
+            is_key = self.fact.kind is FactKind.KEY
+            return Mechanism.TWO_COMMITS if is_key else Mechanism.GUARD_BEFORE_EFFECT
+        ended = [e for e in self.history.endings() if e.delivery == struck.delivery]
+        if any(e.ending is Ending.OK for e in ended):
+            return Mechanism.SWALLOWED
+        return Mechanism.GUARD_BEFORE_EFFECT
+
+    def _of_duplicate(self) -> Mechanism:
+        fact = self.fact
+        keyed = fact.once is not None or any(
+            name not in fact.generated and self.makes_up(fact.group, name) for name in fact.identity
+        )
+        if keyed or self._asks_anew():
+            return Mechanism.NEW_ID
+        if fact.kind in _OUTSIDE:
+            return Mechanism.CALL_WITHOUT_KEY
+        if (
+            fact.kind is FactKind.ROW
+            and self.difference.kind is DifferenceKind.EXTRA
+            and not self.difference.removal
+        ):
+            return Mechanism.MISSING_CONSTRAINT
+        return Mechanism.UNCONDITIONAL
+
+    def _asks_anew(self) -> bool:
+        """Whether a key that a delivery looks up before it acts has another name in each delivery."""
+        asked: dict[object, dict[int, frozenset[tuple[str, str]]]] = {}
+        for event in self.effects:
+            effect = _of(event)
+            if _is_look(event) and effect.source is not None and ".select" not in effect.label:
+                by_delivery = asked.setdefault((effect.label, effect.source), {})
+                by_delivery.setdefault(event.delivery, _names(event, writing=False))
+        return any(len(seen) > 1 and len(set(seen.values())) == len(seen) for seen in asked.values())
+
+    def _is_released_by_another(self) -> bool:
+        """Whether a delivery takes a key away that another one has set after it."""
+        owner: dict[tuple[str, str], int] = {}
+        for event in self.effects:
+            effect = _of(event)
+            for name in _names(event, writing=True):
+                if (
+                    effect.label.endswith(".SET")
+                    and "NX" in effect.detail
+                    and event.outcome not in ("None", "")
+                ):
+                    owner[name] = event.delivery
+                elif (
+                    _RELEASES.search(effect.label)
+                    and owner.get(name, event.delivery) != event.delivery
+                    and event.outcome not in ("0", "None")
+                ):
+                    self.guard = event
+                    return True
+        return False
+
+    # -- in words ------------------------------------------------------------------------------------------
+
+    def told(self, mechanism: Mechanism) -> str:
+        what = _named(self.writes[-1]) if self.writes else "the effect"
+        guard = self._named_guard()
+        read = _named(self.read) if self.read is not None else "the look"
+        struck = _named(self.struck) if self.struck is not None else "the fault"
+        side = (
+            str(self.struck.fault.side) if self.struck is not None and self.struck.fault is not None else "at"
+        )
+        table = self.fact.group
+        return {
+            Mechanism.RELEASE_WITHOUT_OWNER: f"{guard} releases what another delivery holds by now: it does not ask whose it is",
+            Mechanism.GUARD_EXPIRES: f"{guard} is gone after {self._lease()}; a delivery that is later or slower than that meets no guard",
+            Mechanism.CHECK_THEN_ACT: f"the window between {read} and {guard}: both deliveries look before either has written",
+            Mechanism.LOST_UPDATE: f"{read} is what {guard} is computed from; what another delivery writes in between is overwritten",
+            Mechanism.TWO_COMMITS: f"{guard} stands, and what comes after it is lost with the crash {side} {struck}; the redelivery takes the first part for the whole",
+            Mechanism.GUARD_BEFORE_EFFECT: f"{guard} says that it is done before it is done: the crash comes {side} {struck}, and the redelivery stops at the guard",
+            Mechanism.EFFECT_BEFORE_GUARD: f"{read} comes before {guard}, which says that it is done: the crash comes in between, and the redelivery does it again",
+            Mechanism.SWALLOWED: f"{struck} fails, the job catches the error and ends as if all were well: nobody comes again",
+            Mechanism.NO_EXPIRY: f"the crash {side} {struck} leaves {table} behind, which has no expiry: nobody takes it away",
+            Mechanism.LOST_WRITE: "Redis goes on from an older state: a guard that lives in Redis alone is gone with its last writes",
+            Mechanism.NEW_ID: "what should say that it is the same job is made up anew in each run, so no delivery recognises the other",
+            Mechanism.CALL_WITHOUT_KEY: f"{what} carries nothing by which the other side could tell a repetition from a second order",
+            Mechanism.MISSING_CONSTRAINT: f"nothing in {table} says that this row may be there once only",
+            Mechanism.UNCONDITIONAL: f"{what} does the same again whatever is there already: it asks for no state that it starts from",
+        }[mechanism]
+
+    def _named_guard(self) -> str:
+        """A COMMIT says little: what it commits is named."""
+        if self.guard is None:
+            return "the guard"
+        if not _of(self.guard).label.endswith(".commit"):
+            return _named(self.guard)
+        pending = [
+            e
+            for e in self._before(self.guard)
+            if e.delivery == self.guard.delivery
+            and _of(e).access is Access.PENDING
+            and _of(e).store == _of(self.guard).store
+        ]
+        return f"{_named(pending[-1])}, once committed," if pending else _named(self.guard)
+
+    def _lease(self) -> str:
+        seconds = _of(self.guard).lease_seconds if self.guard is not None else None
+        return f"{seconds:g} s" if seconds is not None else "its time"
+
+    def snippet(self, mechanism: Mechanism) -> str:
+        """In the job's own tables, columns and keys."""
+        fact = self.fact
+        if fact.kind is FactKind.ROW:
+            stable = [
+                name
+                for name, value in fact.fields.items()
+                if value is not None and name not in fact.generated and not self.makes_up(fact.group, name)
+            ]
+            added = self.difference.kind is DifferenceKind.EXTRA and not self.difference.removal
+            unique = (
+                Mechanism.CHECK_THEN_ACT,
+                Mechanism.MISSING_CONSTRAINT,
+                Mechanism.GUARD_EXPIRES,
+                Mechanism.EFFECT_BEFORE_GUARD,
+            )
+            if added and stable and mechanism in unique:
+                columns = ", ".join(stable)
+                return (
+                    f"CREATE UNIQUE INDEX uq_{fact.group}_{stable[0]} ON {fact.group} ({columns});\n"
+                    f"INSERT INTO {fact.group} (...) VALUES (...) ON CONFLICT ({columns}) DO NOTHING;"
+                )
+            if not added and mechanism in (
+                Mechanism.UNCONDITIONAL,
+                Mechanism.CHECK_THEN_ACT,
+                Mechanism.LOST_UPDATE,
+            ):
+                keys = " AND ".join(f"{name} = :{name}" for name in fact.identity) or "..."
+                column = next(iter(self.difference.columns), None)
+                if column is not None:
+                    return (
+                        "-- in the same transaction, first; go on only if it inserts a row\n"
+                        "INSERT INTO processed_jobs (job_key) VALUES (:job_key) ON CONFLICT DO NOTHING;\n"
+                        f"UPDATE {fact.group} SET {column} = ... WHERE {keys};"
+                    )
+        if mechanism is Mechanism.CALL_WITHOUT_KEY and fact.kind is FactKind.HTTP:
+            return 'headers={"Idempotency-Key": f"<job>-<its arguments>"}  # the same in each run'
+        if mechanism is Mechanism.CALL_WITHOUT_KEY and fact.kind is FactKind.JOB:
+            return 'queue.enqueue(..., job_id=f"<job>-<its arguments>", unique=True)'
+        if mechanism is Mechanism.CALL_WITHOUT_KEY and fact.kind is FactKind.MAIL:
+            return 'message["Message-ID"] = "<job-and-its-arguments@example.org>"  # the same in each run'
+        if mechanism is Mechanism.RELEASE_WITHOUT_OWNER:
+            return (
+                "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+            )
+        if mechanism is Mechanism.TWO_COMMITS:
+            return "with engine.begin() as connection:  # one transaction around both parts\n    ..."
+        return ""
+
+    # -- parts ---------------------------------------------------------------------------------------------
+
+    def _is_target(self, event: Event) -> bool:
+        """Whether an effect writes the thing that differs."""
+        effect = _of(event)
+        if (
+            effect.access is Access.READ
+            or effect.store != self.problem.store
+            or effect.label.endswith(".commit")
+        ):
+            return False
+        if self.fact.kind is FactKind.ROW:
+            return effect.label.endswith(f".{self.fact.group}")
+        if self.fact.kind is FactKind.KEY:
+            return str(self.fact.fields.get("key")) in effect.detail
+        return True
+
+    def _at(self, event: Event) -> int:
+        return next(number for number, one in enumerate(self.effects) if one is event)
+
+    def _before(self, event: Event) -> list[Event]:
+        return self.effects[: self._at(event)]
+
+    def _until(self, struck: Event) -> Iterator[Event]:
+        for event in self.history:
+            if event is struck:
+                return
+            if event.kind is EventKind.EFFECT and event.effect is not None:
+                yield event
+
+
+def _of(event: Event) -> Effect:
+    assert event.effect is not None
+    return event.effect
+
+
+def _is_look(event: Event) -> bool:
+    effect = _of(event)
+    return effect.access is Access.READ and not effect.label.endswith((".commit", ".rollback", ".WATCH"))
+
+
+def _names(event: Event, *, writing: bool) -> frozenset[tuple[str, str]]:
+    """The tables and keys that an effect reads or writes, as far as that is known."""
+    footprint = _of(event).footprint
+    if footprint is None:
+        return frozenset()
+    regions = footprint.writes if writing else footprint.reads
+    return frozenset((r.store, r.name) for r in regions if r.name is not None and not r.name.startswith("!"))
+
+
+def _named(event: Event) -> str:
+    effect = _of(event)
+    text = " ".join(effect.detail.split()) or effect.label
+    if _STATEMENT.match(text):
+        # The steps show its values, and know which of them are nobody's business.
+        text = _VALUES.sub("", text)
+    text = text if len(text) <= 60 else text[:59] + "…"
+    where = (
+        f" ({effect.source.file.rpartition('/')[2]}:{effect.source.line})"
+        if effect.source is not None
+        else ""
+    )
+    return f"`{text}`{where}"

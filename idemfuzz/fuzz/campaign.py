@@ -1,0 +1,505 @@
+"""A campaign: many jobs, one budget of time, spent where the search still learns something, and kept through every end.
+
+The work goes in *slices*: one target for some seconds. A target's first slice is the bounded search of `idemfuzz run`; later
+ones draw other arguments and states, or go beyond the bounds with plans by chance. Which target is next depends on how much new
+behaviour its last slices brought per second; targets whose code has changed come first.
+
+What was learned is written after each slice, a finding the moment it is seen: whenever the process ends, by whatever, the next
+one goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from idemfuzz import baseline, corpus
+from idemfuzz.abc import Options, Unusable
+from idemfuzz.corpus import Entry
+from idemfuzz.explorers.chance import ChanceExplorer, Depth
+from idemfuzz.fuzz.behaviour import Learned
+from idemfuzz.fuzz.pursuit import Pursuit
+from idemfuzz.model import Example, Finding, Plan, PlanError, Report
+from idemfuzz.reporting.json_report import write_json
+from idemfuzz.session import Progress, Sight
+
+__all__ = ["Campaign", "Settings", "Slice", "Target", "TimeIsUp", "explains"]
+
+FORMAT = 1
+_FOLDER = "fuzz"
+_KEY = "idemfuzz_fuzz"
+_FIRST_EXAMPLES = 6
+_EXAMPLES = 8
+_DEEP_EXAMPLES = 3
+_DEEP_TRIALS = 80
+_SHRINK_SECONDS = 20.0
+_FADING = 0.5
+"""How much the yield of the last slice counts against that of those before."""
+_CURIOSITY = 1.0
+_FEATURES_MAX = 20_000
+_CUTS = frozenset({"kill", "timeout", "shutdown", "refused", "lost"})
+
+
+class TimeIsUp(KeyboardInterrupt):
+    """Ends a search between two trials: what it changed is put back, and nothing that it found is lost.
+
+    Like a Ctrl-C it is no failure of an example, and Hypothesis lets it through at once.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a campaign may do; times in seconds."""
+
+    max_seconds: float | None = None
+    max_findings: int | None = None
+    seed: int = 0
+    depth: Depth = field(default_factory=Depth)
+    resume: bool = False
+    """Whether to go on with what an earlier campaign learned and with its time."""
+    part: tuple[int, int] = (1, 1)
+    """Which share of the work, of how many: its state is kept apart, and its seeds are its own."""
+
+
+@dataclass(slots=True)
+class Target:
+    """One job or test, and what is known of it."""
+
+    name: str
+    is_test: bool = False
+    draws: bool = False
+    """Whether there is more than one example."""
+    code: str = ""
+    changed: bool = False
+    """Whether its code is other than in the last campaign."""
+    learned: Learned = field(default_factory=Learned)
+    parents: list[Plan] = field(default_factory=list)
+    slices: int = 0
+    """In this campaign; with those that it goes on from."""
+    trials: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+    gain: float = math.inf
+    """New features per second, of late."""
+    last_new_at: float = 0.0
+    unusable: str = ""
+    refused: dict[str, int] = field(default_factory=dict)
+    not_covered: tuple[str, ...] = ()
+    """What the bounded search left out."""
+
+
+@dataclass(slots=True)
+class Slice:
+    """One target's turn: makes the pursuit that a front end drives, and takes in what came of it."""
+
+    campaign: Campaign
+    target: Target
+    kind: str
+    seed: int
+    examples_max: int
+    began: float = 0.0
+    new: int = 0
+    first_path: Path | None = None
+    _confirming: bool = False
+
+    def pursuit(self, options: Options) -> Pursuit:
+        """A pursuit that is watched, ends in time, and passes over what is known."""
+        options = replace(options, seed=self.seed % 2**31)
+        explorers = None
+        if self.kind == "deep":
+            depth = self.campaign.settings.depth
+            options = replace(
+                options,
+                max_trials=min(options.max_trials, _DEEP_TRIALS),
+                attempts=max(options.attempts, depth.faults + 1),
+            )
+            explorers = [ChanceExplorer(f"{self.seed}", depth, self.target.parents)]
+        return Pursuit(
+            options,
+            news=self._is_news,
+            found=self._found,
+            ends=lambda: self.campaign.is_over,
+            shrink_seconds=_SHRINK_SECONDS,
+            examples_max=self.examples_max,
+            explorers=explorers,
+            observer=self._observe,
+        )
+
+    def progress(self, progress: Progress) -> None:
+        """What a `Session` tells; nothing that it may have found is thrown away when the time is up."""
+        self._confirming = progress.findings > 0 or progress.phase in ("confirm", "plan")
+        self.campaign.tick(self, progress)
+
+    def _observe(self, sight: Sight) -> None:
+        self.target.trials += 1
+        new = self.target.learned.see(sight)
+        if new:
+            self.new += new
+            self.target.last_new_at = self.campaign.seconds
+            self.campaign.discovered(new)
+        if self.campaign.is_over and not self._confirming:
+            raise TimeIsUp
+
+    def _is_news(self, finding: Finding) -> bool:
+        return self.campaign.is_news(corpus.entry_of(finding, self.target.name))
+
+    def _found(self, finding: Finding, report: Report, example: Example | None) -> None:
+        """Keep it before it is made small: whatever ends this process now, it is not lost."""
+        path = self._kept(finding, report, example)
+        self.first_path = self.campaign.root / path if path is not None else None
+
+    def _kept(self, finding: Finding, report: Report, example: Example | None) -> str | None:
+        entry = corpus.entry_of(
+            finding,
+            self.target.name,
+            example=example,
+            described=report.arguments,
+            seed=self.campaign.settings.seed,
+            is_test=self.target.is_test,
+        )
+        return self.campaign.keep(entry)
+
+    def conclude(
+        self, pursuit: Pursuit, settled: Report | None = None, example: Example | None = None
+    ) -> None:
+        """Take in what a slice found: the small form of what was followed, and what else was seen beside it."""
+        if settled is not None:
+            before = self.first_path
+            path = self._kept(settled.findings[0], settled, example)
+            if before is not None and path is not None and before != self.campaign.root / path:
+                # Made small, it has become another one's file; its large form is no finding of its own.
+                self.campaign.forget(before)
+        for report, seen in pursuit.looked:
+            for finding in report.findings:
+                if self._is_news(finding):
+                    self._kept(finding, report, seen)
+            if self.kind == "bounded" and not report.certificate.exhaustive:
+                self.target.not_covered = tuple(
+                    f"{covered.explorer}: {covered.why or f'{covered.over_budget} plans over budget'}"
+                    for covered in report.certificate.coverage
+                    if covered.exhaustive is False or covered.over_budget
+                )
+        self.target.examples += len(pursuit.looked)
+        for text, times in pursuit.refused.items():
+            self.target.refused[text] = self.target.refused.get(text, 0) + times
+
+    def end(self) -> None:
+        """The turn is over, however it went."""
+        took = max(0.001, time.monotonic() - self.began)
+        target = self.target
+        rate = self.new / took
+        target.gain = rate if math.isinf(target.gain) else _FADING * rate + (1 - _FADING) * target.gain
+        target.seconds += took
+        target.slices += 1
+        self.campaign.save()
+
+
+class Campaign:
+    """See the module. ``listener`` is told of every trial, ``found`` of every new finding."""
+
+    def __init__(
+        self,
+        root: Path,
+        settings: Settings,
+        *,
+        listener: Callable[[Campaign, Slice, Progress], None] | None = None,
+        found: Callable[[Entry], None] | None = None,
+    ) -> None:
+        self.root = root
+        self.settings = settings
+        self.targets: dict[str, Target] = {}
+        self.findings: list[Entry] = []
+        """Of this campaign, in the order in which they were found."""
+        self.known: dict[str, Entry] = {}
+        """All findings of the corpus, by id."""
+        self.accepted: set[str] = set()
+        """Ids of those that the baseline accepts today."""
+        self.problems: list[str] = []
+        self.stopped = ""
+        """Why it was stopped from outside."""
+        self.curve: list[tuple[float, int]] = []
+        """When there was how much behaviour: seconds, features."""
+        self._listener = listener
+        self._told = found
+        self._earlier_seconds = 0.0
+        self._began = time.monotonic()
+        self._saved: dict[str, Any] = {}
+        self._features = 0
+
+    # -- the beginning -----------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Read the corpus, the baseline and, where it is to go on, what an earlier campaign learned.
+
+        Raises:
+            Unusable: the baseline cannot be read.
+        """
+        self.accepted = {one.id for one in baseline.read(self.root) if not one.expired()}
+        kept, self.problems = corpus.entries(self.root)
+        self.known = {entry.id: entry for entry in kept if entry.id}
+        self._saved = self._read_state()
+        if self.settings.resume:
+            self._earlier_seconds = float(self._saved.get("seconds", 0.0))
+            self.curve = [(float(at), int(count)) for at, count in self._saved.get("curve", [])]
+        self._began = time.monotonic()
+
+    def add(
+        self, name: str, job: object, *, is_test: bool, draws: bool, sources: Iterable[object] = ()
+    ) -> None:
+        """Make a target known; ``sources`` are further functions whose text is part of its code."""
+        target = Target(name, is_test, draws, code=_code_of([job, *sources]))
+        saved = self._saved.get("targets", {}).get(name)
+        if isinstance(saved, dict):
+            target.changed = saved.get("code") != target.code
+            if self.settings.resume and not target.changed:
+                _restore(target, saved)
+        self.targets[name] = target
+        self._features += len(target.learned.features)
+
+    # -- which is next -----------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """How long this campaign has run, with those that it goes on from."""
+        return self._earlier_seconds + time.monotonic() - self._began
+
+    @property
+    def features(self) -> int:
+        return self._features
+
+    @property
+    def trials(self) -> int:
+        return sum(target.trials for target in self.targets.values())
+
+    @property
+    def last_new_at(self) -> float:
+        return max((target.last_new_at for target in self.targets.values()), default=0.0)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the budget is spent, or somebody wants it to stop."""
+        settings = self.settings
+        if self.stopped:
+            return True
+        if settings.max_seconds is not None and self.seconds >= settings.max_seconds:
+            return True
+        return settings.max_findings is not None and len(self.findings) >= settings.max_findings
+
+    def next(self) -> Target | None:
+        """Whose turn it is: who had none yet, changed ones first; then who promises most."""
+        able = [target for target in self.targets.values() if not target.unusable]
+        if self.is_over or not able:
+            return None
+        fresh = [target for target in able if not target.slices]
+        if fresh:
+            return min(fresh, key=lambda t: (not t.changed, list(self.targets).index(t.name)))
+        total = sum(target.slices for target in able)
+        best = max(target.gain for target in able) or 1.0
+
+        def promise(target: Target) -> float:
+            # What it brought of late, as a share of the best; and the less it was looked at, the more there may be.
+            return target.gain / best + _CURIOSITY * math.sqrt(math.log(total + 1) / target.slices)
+
+        return max(able, key=lambda target: (promise(target), target.name))
+
+    def slice(self, target: Target) -> Slice:
+        """A turn for a target."""
+        number = target.slices
+        part, parts = self.settings.part
+        seed = _number_of(f"{self.settings.seed}/{target.name}/{number * parts + part - 1}")
+        if number == 0:
+            kind, examples = "bounded", _FIRST_EXAMPLES
+        elif target.draws and number % 2:
+            kind, examples = "examples", _EXAMPLES
+        else:
+            kind, examples = "deep", _DEEP_EXAMPLES if target.draws else 1
+        return Slice(self, target, kind, seed, examples, began=time.monotonic())
+
+    # -- what comes of it --------------------------------------------------------------------------------
+
+    def tick(self, turn: Slice, progress: Progress) -> None:
+        if self._listener is not None:
+            self._listener(self, turn, progress)
+
+    def discovered(self, new: int) -> None:
+        self._features += new
+        self.curve.append((round(self.seconds, 1), self._features))
+        if len(self.curve) > 400:
+            # Half of the points are as good a picture.
+            self.curve = self.curve[::2]
+
+    def is_news(self, entry: Entry) -> bool:
+        """Whether nothing that is known explains it: the same cause, or a simpler way to the same damage."""
+        if entry.id in self.accepted:
+            return False
+        same = self.known.get(entry.id)
+        if same is not None:
+            return _parts_of(entry.plan) < _parts_of(same.plan)
+        return not any(explains(known, entry) for known in self.known.values())
+
+    def keep(self, entry: Entry) -> str | None:
+        """Write a finding to the corpus; whether it is new or the smaller form of a known one."""
+        path = corpus.write(entry, self.root)
+        if path is not None:
+            entry = replace(entry, path=self.root / path)
+        else:
+            self.problems.append(f"{entry.code} of {entry.target} cannot be written below {self.root}")
+        is_new = entry.id not in self.known
+        self.known[entry.id] = entry
+        for other in [found for found in self.findings if found.id != entry.id and explains(entry, found)]:
+            # The simpler one came later: what it explains is no finding of its own.
+            if other.path is not None:
+                self.forget(other.path)
+        if is_new:
+            self.findings.append(entry)
+            if self._told is not None:
+                self._told(entry)
+        else:
+            self.findings = [entry if found.id == entry.id else found for found in self.findings]
+        return path
+
+    def forget(self, path: Path) -> None:
+        """Take a finding back whose smaller form is kept under another name."""
+        gone = [entry for entry in self.known.values() if entry.path == path]
+        for entry in gone:
+            del self.known[entry.id]
+            self.findings = [found for found in self.findings if found.id != entry.id]
+        with suppress(OSError):
+            path.unlink()
+
+    def stop(self, why: str) -> None:
+        """End after the trial that runs."""
+        self.stopped = self.stopped or why
+
+    # -- what lasts --------------------------------------------------------------------------------------
+
+    @property
+    def _state_path(self) -> Path:
+        part, parts = self.settings.part
+        name = "state.json" if parts == 1 else f"state-{part}-of-{parts}.json"
+        return self.root / corpus.FOLDER / _FOLDER / name
+
+    def _read_state(self) -> dict[str, Any]:
+        path = self._state_path
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            self.problems.append(f"{path} cannot be read and is begun anew: {error}")
+            return {}
+        if (
+            not isinstance(data, dict)
+            or data.get(_KEY) != FORMAT
+            or not isinstance(data.get("targets"), dict)
+        ):
+            self.problems.append(f"{path} is not of this version of idemfuzz and is begun anew")
+            return {}
+        return data
+
+    def save(self) -> None:
+        """Write what was learned, whole or not at all."""
+        known = {
+            **self._saved.get("targets", {}),
+            **{name: _to_json(target) for name, target in self.targets.items()},
+        }
+        path = self._state_path
+        document = {
+            _KEY: FORMAT,
+            "seconds": round(self.seconds, 1),
+            "seed": self.settings.seed,
+            "curve": self.curve,
+            "targets": known,
+        }
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, document)
+        except (OSError, Unusable) as error:
+            text = f"what was learned cannot be kept: {error}"
+            if text not in self.problems:
+                self.problems.append(text)
+
+
+def explains(known: Entry, entry: Entry) -> bool:
+    """Whether a finding is no news beside a known one: the same damage, by a way that is no simpler.
+
+    As within one search: what plain duplicates do explains all that does the same; all that cuts a delivery short is one kind;
+    and where several things come together, whatever does the same damage with fewer of them explains it.
+    """
+    if known.target != entry.target or not set(entry.places) <= set(known.places):
+        return False
+    if known.mechanism == "duplicate":
+        return known.code == entry.code
+    fewer = _parts_of(entry.plan) - _parts_of(known.plan)
+    if fewer > 0:
+        return known.code[:4] == entry.code[:4]
+    return fewer == 0 and known.code == entry.code and _family_of(known) == _family_of(entry)
+
+
+def _family_of(entry: Entry) -> str:
+    return "cut" if entry.mechanism in _CUTS else entry.mechanism
+
+
+def _parts_of(plan: Plan) -> int:
+    """How many things come together in a plan."""
+    together = corpus.mechanism_of(plan) in ("overlap", "stall")
+    return len(plan.faults) + together + bool(plan.late_seconds) + (plan.deliveries > 2)
+
+
+def _to_json(target: Target) -> dict[str, Any]:
+    return {
+        "code": target.code,
+        "slices": target.slices,
+        "trials": target.trials,
+        "examples": target.examples,
+        "seconds": round(target.seconds, 1),
+        "gain": None if math.isinf(target.gain) else round(target.gain, 4),
+        "last_new_at": round(target.last_new_at, 1),
+        "parents": [str(plan) for plan in target.parents],
+        "passed": sorted(target.learned.passed),
+        "fired": sorted(target.learned.fired),
+        "not_covered": list(target.not_covered),
+        "features": sorted(target.learned.features)[:_FEATURES_MAX],
+    }
+
+
+def _restore(target: Target, saved: dict[str, Any]) -> None:
+    """As far as it can be read: what is damaged is learned again."""
+    with suppress(TypeError, ValueError, KeyError):
+        target.slices = int(saved["slices"])
+        target.trials = int(saved["trials"])
+        target.examples = int(saved["examples"])
+        target.seconds = float(saved["seconds"])
+        target.gain = math.inf if saved["gain"] is None else float(saved["gain"])
+        target.last_new_at = float(saved["last_new_at"])
+        target.not_covered = tuple(map(str, saved["not_covered"]))
+        learned = target.learned
+        learned.features = {text for text in saved["features"] if isinstance(text, str)}
+        learned.passed = set(map(str, saved["passed"]))
+        learned.fired = set(map(str, saved["fired"]))
+        for text in saved["parents"]:
+            with suppress(PlanError):
+                target.parents.append(Plan.parse(str(text)))
+
+
+def _code_of(functions: Iterable[object]) -> str:
+    """A hash of the texts of the files that functions stand in: a change beside a job may change the job."""
+    texts = set()
+    for function in functions:
+        with suppress(TypeError, OSError):
+            path = inspect.getsourcefile(inspect.unwrap(function))  # type: ignore[arg-type]
+            if path is not None:
+                texts.add(Path(path).read_text(encoding="utf-8", errors="replace"))
+    return hashlib.sha256("\0".join(sorted(texts)).encode()).hexdigest()[:16]
+
+
+def _number_of(text: str) -> int:
+    return int.from_bytes(hashlib.blake2s(text.encode(), digest_size=6).digest(), "big")

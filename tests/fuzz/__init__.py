@@ -1,0 +1,1 @@
+"""The search over arguments, starting states, schedules and faults."""

@@ -1,0 +1,167 @@
+"""Findings as files: they come back, heal themselves, hold no password; and the baseline, which accepts some of them."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+
+import pytest
+
+from idemfuzz import baseline, corpus
+from idemfuzz.abc import Unusable
+from idemfuzz.model import (
+    Counterexample,
+    Difference,
+    DifferenceKind,
+    Example,
+    Fact,
+    FactKind,
+    Finding,
+    History,
+    Note,
+    Plan,
+    PlanError,
+    Report,
+    Verdict,
+)
+
+
+def finding(table: str = "users", plan: str = "v1:x2", code: str = "IDM101", **fields: object) -> Finding:
+    fact = Fact("db", FactKind.ROW, table, {"id": 1, **fields})
+    difference = Difference(DifferenceKind.EXTRA, "db", table, actual=fact)
+    shown = Counterexample(Plan.parse(plan), History(), 3, 3)
+    return Finding(
+        code, "row duplicated", f"db: {table}: 2 rows instead of 1", (difference,), shown, "why", "mend"
+    )
+
+
+def test_a_finding_comes_back(tmp_path: Path) -> None:
+    example = Example(("a",), {"many": [1, 2]}, {"rows": (1,)})
+    path = corpus.save(finding(), "jobs:naive", tmp_path, example, described={"name": "'a'"})
+    assert path == ".idemfuzz/jobs-naive/IDM101-duplicate.json"
+    (entry,), problems = corpus.entries(tmp_path)
+    assert not problems
+    assert (entry.target, entry.code, str(entry.plan), entry.example) == (
+        "jobs:naive",
+        "IDM101",
+        "v1:x2",
+        example,
+    )
+    assert entry.places == ("db/users",)
+    assert entry.example_text == {"name": "'a'"}
+    assert str(corpus.load(str(tmp_path / path))) == "v1:x2"
+
+
+def test_two_causes_of_one_kind_have_a_file_each_and_one_cause_has_one(tmp_path: Path) -> None:
+    for table in ("users", "orders", "users"):
+        corpus.save(finding(table), "jobs:naive", tmp_path)
+    kept, _ = corpus.entries(tmp_path)
+    assert {entry.places for entry in kept} == {("db/users",), ("db/orders",)}
+    assert len({entry.id for entry in kept}) == len(list(tmp_path.rglob("*.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"idemfuzz_finding": 2}', '{"idemfuzz_finding": 99}', "\0\1"]
+)
+def test_a_damaged_file_is_moved_away_and_stops_nobody(tmp_path: Path, text: str) -> None:
+    corpus.save(finding(), "jobs:naive", tmp_path)
+    bad = tmp_path / ".idemfuzz" / "jobs-naive" / "IDM102-duplicate.json"
+    bad.write_text(text)
+    kept, problems = corpus.entries(tmp_path)
+    assert [entry.code for entry in kept] == ["IDM101"]
+    assert len(problems) == 1
+    assert "moved to" in problems[0]
+    assert not bad.exists()
+    assert (tmp_path / ".idemfuzz" / "damaged" / "jobs-naive--IDM102-duplicate.json").read_text() == text
+    assert corpus.entries(tmp_path)[1] == []
+
+
+def test_a_file_of_format_1_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    path.write_text(
+        json.dumps({"idemfuzz_plan": 1, "target": "t", "code": "IDM101", "plan": Plan(2).to_json()})
+    )
+    assert corpus.read(path).plan == Plan(2)
+    path.write_text(json.dumps({"idemfuzz_plan": 7}))
+    with pytest.raises(PlanError, match="not a plan file of this version"):
+        corpus.read(path)
+
+
+def test_an_example_without_a_json_form_is_told_of(tmp_path: Path) -> None:
+    corpus.save(finding(), "jobs:naive", tmp_path, Example((object(),)), described={"thing": "<object>"})
+    (entry,), _ = corpus.entries(tmp_path)
+    assert entry.example is None
+    assert entry.drawn
+    assert "has no JSON form" in entry.unsaved
+
+
+def test_no_password_is_kept(tmp_path: Path) -> None:
+    """Goal: passwords never reach a file. Method: one in a row, in an argument's name, in a URL, in a dict."""
+    secret = "hunter2hunter2"
+    example = Example(
+        (f"postgresql://ada:{secret}@host/db",), {"password": secret, "user": {"api_key": secret}}
+    )
+    corpus.save(
+        finding(password=secret),
+        "jobs:naive",
+        tmp_path,
+        example,
+        described={
+            "url": repr(example.args[0]),
+            "password": repr(secret),
+            "user": repr(example.kwargs["user"]),
+        },
+    )
+    (path,) = tmp_path.rglob("*.json")
+    assert secret not in path.read_text()
+
+
+def test_where_nothing_can_be_written_the_search_goes_on(tmp_path: Path) -> None:
+    (tmp_path / ".idemfuzz").write_text("a file in the way")
+    assert corpus.save(finding(), "jobs:naive", tmp_path) is None
+
+
+class TestBaseline:
+    TODAY = datetime.date.today()
+
+    def accept(self, root: Path, until: datetime.date) -> None:
+        entry = corpus.entry_of(finding(), "t")
+        baseline.write([baseline.Accepted(entry.id, "t", "IDM101", "it is known", until)], root)
+
+    def test_what_is_accepted_fails_nothing_and_is_told(self, tmp_path: Path) -> None:
+        self.accept(tmp_path, self.TODAY)
+        report = Report("t", Verdict.VIOLATED, (finding(),))
+        done = baseline.applied(report, "t", baseline.read(tmp_path))
+        assert done.verdict is Verdict.HOLDS
+        assert done.accepted == ("IDM101",)
+        assert "it is known" in done.notes[0].text
+
+    def test_another_finding_still_fails(self, tmp_path: Path) -> None:
+        self.accept(tmp_path, self.TODAY)
+        report = Report("t", Verdict.VIOLATED, (finding(), finding("orders")))
+        done = baseline.applied(report, "t", baseline.read(tmp_path))
+        assert done.verdict is Verdict.VIOLATED
+        assert len(done.findings) == 1
+
+    def test_of_another_target_or_after_its_end_it_counts(self, tmp_path: Path) -> None:
+        self.accept(tmp_path, self.TODAY - datetime.timedelta(days=1))
+        report = Report("t", Verdict.VIOLATED, (finding(),))
+        done = baseline.applied(report, "t", baseline.read(tmp_path))
+        assert done.verdict is Verdict.VIOLATED
+        assert "which is over" in done.notes[0].text
+        self.accept(tmp_path, self.TODAY)
+        assert baseline.applied(report, "other", baseline.read(tmp_path)).verdict is Verdict.VIOLATED
+
+    def test_doubt_stays_doubt(self, tmp_path: Path) -> None:
+        self.accept(tmp_path, self.TODAY)
+        report = Report("t", Verdict.VIOLATED, (finding(),), (Note("IDM904", "a stranger"),))
+        assert baseline.applied(report, "t", baseline.read(tmp_path)).verdict is Verdict.UNKNOWN
+
+    @pytest.mark.parametrize(
+        "text", ["{", "[]", '{"idemfuzz_baseline": 2}', '{"idemfuzz_baseline": 1, "accepted": [1]}']
+    )
+    def test_a_damaged_one_is_refused(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / baseline.FILE).write_text(text)
+        with pytest.raises(Unusable, match="Mend it, or delete it"):
+            baseline.read(tmp_path)

@@ -1,0 +1,284 @@
+"""`idemfuzz fuzz`, `replay` and `export` in fresh processes: nothing that was found is lost, whatever ends a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.slow
+
+JOBS = """
+import sqlalchemy as sa
+from hypothesis import strategies as st
+
+import idemfuzz
+
+metadata = sa.MetaData()
+users = sa.Table("users", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("email", sa.String(80)))
+members = sa.Table("members", metadata, sa.Column("email", sa.String(80), primary_key=True))
+engine = sa.create_engine("sqlite:///test_shop.db")
+metadata.create_all(engine)
+
+
+def right(email):
+    try:
+        with engine.begin() as connection:
+            connection.execute(members.insert().values(email=email))
+    except sa.exc.IntegrityError:
+        pass
+
+
+def picky(email: str):
+    if len(email) > 3:
+        with engine.begin() as connection:
+            connection.execute(users.insert().values(email=email))
+    else:
+        right(email)
+
+
+idemfuzz.register(right, args=[st.text("ab", max_size=9)], stores=[engine])
+idemfuzz.register(picky, args=[st.text("ab", max_size=9)], stores=[engine])
+"""
+
+MEND = JOBS.replace("if len(email) > 3:", "if False:")
+
+TESTS = """
+import jobs
+import pytest
+from hypothesis import given, strategies as st
+
+
+@pytest.fixture
+def engine():
+    return jobs.engine
+
+
+@pytest.mark.idempotent(job=jobs.picky)
+@given(st.text("ab", max_size=9))
+def test_picky(engine, email):
+    # A comment that stays.
+    jobs.picky(email)
+
+
+@pytest.mark.idempotent(job=jobs.right)
+def test_right(engine):
+    jobs.right("a")
+"""
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    dropped = ("PYTEST_", "COV_", "IDEMFUZZ_", "COLUMNS")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return {**kept, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "jobs.py").write_text(JOBS)
+    (tmp_path / "test_jobs.py").write_text(TESTS)
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    return tmp_path
+
+
+@pytest.fixture
+def start(project: Path, environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start_one(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "idemfuzz.cli", *arguments],
+            cwd=project,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # What a shell runs in the background ignores the signal, and hands that down.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        started.append(process)
+        return process
+
+    yield start_one
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def idemfuzz(start: Callable[..., subprocess.Popen[str]]) -> Run:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        process = start(*arguments)
+        output, _ = process.communicate(timeout=280)
+        return subprocess.CompletedProcess(arguments, process.returncode, output)
+
+    return run
+
+
+def findings(project: Path) -> dict[str, dict[str, Any]]:
+    found = {}
+    for path in project.glob(".idemfuzz/*/IDM*.json"):
+        data = json.loads(path.read_text())
+        found[data["id"]] = data
+    return found
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_run_finds_replays_exports_and_sees_the_mend(idemfuzz: Run, project: Path) -> None:
+    """Goal: the whole way of a finding. Method: fuzz, replay, export as a test that fails, mend, replay, fuzz again."""
+    done = idemfuzz(
+        "fuzz",
+        "jobs",
+        "test_jobs.py",
+        "--max-findings",
+        "2",
+        "--max-time",
+        "4m",
+        "--report",
+        "json=fuzz.json",
+    )
+    assert done.returncode == 1, done.stdout
+    assert "Findings: 2 new" in done.stdout
+    assert "fault points struck" in done.stdout
+    report = json.loads((project / "fuzz.json").read_text())
+    assert {f["target"] for f in report["findings"]} == {"jobs:picky", "test_jobs.py::test_picky"}
+    found = findings(project)
+    assert {
+        f["example"]["args"][0] if f["example"]["args"] else f["example"]["kwargs"]["email"]
+        for f in found.values()
+    } == {"aaaa"}
+
+    done = idemfuzz("replay")
+    assert done.returncode == 1, done.stdout
+    assert done.stdout.count("STILL FAILING") == 2
+
+    by_target = {f["target"]: identity for identity, f in found.items()}
+    done = idemfuzz("export", by_target["jobs:picky"], "-o", "test_regression.py")
+    assert done.returncode == 0, done.stdout
+    text = (project / "test_regression.py").read_text()
+    assert 'picky("aaaa")' in text
+    assert "def test_picky_delivered_twice():" in text
+    assert (
+        "is there already" in idemfuzz("export", by_target["jobs:picky"], "-o", "test_regression.py").stdout
+    )
+    done = idemfuzz("export", by_target["test_jobs.py::test_picky"], "-o", "test_jobs.py")
+    assert done.returncode == 0, done.stdout
+    text = (project / "test_jobs.py").read_text()
+    assert text.count("# A comment that stays.") == 2
+    assert 'email = "aaaa"' in text
+    exported = ["test_regression.py", "test_jobs.py::test_picky_delivered_twice"]
+    assert "2 violated" in idemfuzz("run", *exported).stdout
+
+    (project / "jobs.py").write_text(MEND)
+    done = idemfuzz("run", *exported)
+    assert done.returncode == 0, done.stdout
+    done = idemfuzz("replay")
+    assert done.returncode == 0, done.stdout
+    # The exported tests have failed once, too.
+    assert "4 fixed, 0 still failing, 0 changed" in done.stdout
+    done = idemfuzz("fuzz", "jobs:picky", "--max-time", "1s")
+    assert done.returncode == 0, done.stdout
+    assert "Findings: 0 new" in done.stdout
+
+
+def test_a_kill_at_any_moment_loses_no_finding(
+    start: Callable[..., subprocess.Popen[str]], idemfuzz: Run, project: Path
+) -> None:
+    """Goal: SIGKILL loses nothing. Method: kill it right after the finding's file is there, before it is made small; go on."""
+    process = start("fuzz", "jobs", "--max-time", "4m")
+    until(lambda: bool(findings(project)), process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (before,) = findings(project)
+    done = idemfuzz("fuzz", "jobs", "--max-time", "20s", "--continue")
+    assert done.returncode == 1, done.stdout
+    assert f"[{before}]: STILL FAILING" in done.stdout
+    assert set(findings(project)) == {before}
+    state = json.loads((project / ".idemfuzz" / "fuzz" / "state.json").read_text())
+    assert state["targets"]["jobs:picky"]["trials"] > 0
+
+
+def test_ctrl_c_ends_it_cleanly_and_it_goes_on(
+    start: Callable[..., subprocess.Popen[str]], idemfuzz: Run, project: Path
+) -> None:
+    process = start("fuzz", "jobs:right", "--max-time", "4m")
+    state = project / ".idemfuzz" / "fuzz" / "state.json"
+    until(state.exists, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert "Stopped by Ctrl-C" in output
+    assert process.returncode == 0, output
+    before = json.loads(state.read_text())
+    done = idemfuzz("fuzz", "jobs:right", "--max-time", f"{before['seconds'] + 1:.0f}s", "--continue")
+    assert done.returncode == 0, done.stdout
+    after = json.loads(state.read_text())
+    assert after["targets"]["jobs:right"]["trials"] >= before["targets"]["jobs:right"]["trials"]
+    assert after["seconds"] >= before["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fuzz", "nope"), "neither a path here"),
+        (("fuzz", "jobs", "--max-time", "soon"), "soon"),
+        (("fuzz", "jobs", "--shard", "3/2"), "expected I/N"),
+        (("fuzz", "jobs", "--profile", "nigthly"), "did you mean 'nightly'"),
+        (("fuzz", "jobs", "--report", "xml=a"), "expected json=FILE"),
+        (("replay", "0000"), "names no finding"),
+        (("export", "0000"), "names no finding"),
+        (("baseline", "0000", "--reason", "x"), "names no finding"),
+        (("baseline", "--until", "soon", "x"), "is no date"),
+        (("baseline", "x"), "--reason is needed"),
+    ],
+)
+def test_misuse_ends_with_2_and_says_why(idemfuzz: Run, arguments: tuple[str, ...], message: str) -> None:
+    done = idemfuzz(*arguments)
+    assert done.returncode == 2, done.stdout
+    assert message in done.stdout
+
+
+def test_a_finding_whose_target_is_gone_is_told(idemfuzz: Run, project: Path) -> None:
+    folder = project / ".idemfuzz" / "x"
+    folder.mkdir(parents=True)
+    data = {
+        "idemfuzz_finding": 2,
+        "id": "abc",
+        "code": "IDM101",
+        "summary": "",
+        "plan": {
+            "version": 1,
+            "deliveries": 2,
+            "identity": "same",
+            "call": None,
+            "faults": [],
+            "overlap": [],
+            "late_seconds": 0,
+        },
+    }
+    (folder / "a.json").write_text(json.dumps({**data, "target": "no_such_module:job"}))
+    (folder / "b.json").write_text(
+        json.dumps({**data, "id": "abd", "target": "test_jobs.py::test_gone", "is_test": True})
+    )
+    done = idemfuzz("replay")
+    assert done.returncode == 2, done.stdout
+    assert done.stdout.count("GONE") == 2

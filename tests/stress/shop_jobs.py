@@ -1,0 +1,105 @@
+"""Jobs for stress runs: as a worker imports them."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from redis import Redis
+from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, select
+from sqlalchemy.dialects.postgresql import insert as insert_or_not
+
+import idemfuzz
+
+engine = create_engine(os.environ["DATABASE_URL"])
+redis = Redis.from_url(os.environ["REDIS_URL"])
+metadata = MetaData()
+users = Table("users", metadata, Column("id", Integer, primary_key=True), Column("email", String(80)))
+members = Table(
+    "members", metadata, Column("id", Integer, primary_key=True), Column("email", String(80), unique=True)
+)
+
+
+def setup() -> None:
+    metadata.create_all(engine)
+
+
+def insert_always(email: str) -> None:
+    """Two users for two deliveries."""
+    with engine.begin() as connection:
+        connection.execute(users.insert().values(email=email))
+
+
+def look_then_insert(email: str) -> None:
+    """Safe one after the other, and not at once."""
+    with engine.begin() as connection:
+        found = connection.execute(select(users.c.id).where(users.c.email == email)).first()
+        time.sleep(0.2)
+        if found is None:
+            connection.execute(users.insert().values(email=email))
+
+
+def flag_then_insert(email: str) -> None:
+    """A kill between flag and work leaves the flag alone."""
+    if not redis.set(f"seen:{email}", "1", nx=True):
+        return
+    with engine.begin() as connection:
+        connection.execute(users.insert().values(email=email))
+
+
+def insert_once(email: str) -> None:
+    """Right: the database refuses the second row, and a set knows no twice."""
+    with engine.begin() as connection:
+        connection.execute(insert_or_not(members).values(email=email).on_conflict_do_nothing())
+    redis.sadd("welcomed", email)
+
+
+def always_fails(email: str) -> None:
+    raise ValueError(f"no such user: {email}")
+
+
+def lock_for_ever(email: str) -> None:
+    """A killed execution leaves the lock behind, and every other one gives up."""
+    if not redis.set(f"lock:{email}", "1", nx=True):
+        raise RuntimeError("another execution is at work")
+    with engine.begin() as connection:
+        connection.execute(insert_or_not(members).values(email=email).on_conflict_do_nothing())
+    redis.delete(f"lock:{email}")
+
+
+def hangs_the_second_time(email: str) -> None:
+    """A copy waits for something that never comes."""
+    if not redis.sadd("welcomed", email):
+        time.sleep(3_600)
+
+
+def does_nothing(email: str) -> None:
+    """No effect that could be seen."""
+
+
+def by_turns(email: str) -> None:
+    """Does the same by another command at its third call."""
+    turns = Path(os.environ["TURNS"])
+    turn = len(turns.read_text()) if turns.exists() else 0
+    turns.write_text("x" * (turn + 1))
+    if turn == 2:
+        with redis.pipeline() as pipeline:
+            pipeline.sadd("welcomed", email)
+            pipeline.execute()
+    else:
+        redis.sadd("welcomed", email)
+
+
+for job in (
+    insert_always,
+    look_then_insert,
+    flag_then_insert,
+    insert_once,
+    always_fails,
+    lock_for_ever,
+    hangs_the_second_time,
+    does_nothing,
+    by_turns,
+):
+    idemfuzz.register(job, args=lambda n: (f"user{n}@example.org",), stores=[engine, redis], setup=setup)

@@ -1,0 +1,194 @@
+"""Jobs are found in source text, however they are handed over, with what in them may not be repeated."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from idemfuzz.abc import Unusable
+from idemfuzz.inventory import Inventory, take_inventory
+from idemfuzz.inventory.rendering import documented, markdown, to_json
+
+
+def application(folder: Path, **files: str) -> Inventory:
+    for name, text in files.items():
+        path = folder / (name.replace("__", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent != folder:
+            (path.parent / "__init__.py").touch()
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+    return take_inventory([folder], folder)
+
+
+def names(inventory: Inventory) -> list[str]:
+    return [entry.job.name for entry in inventory.entries]
+
+
+JOBS = """
+    from rq import Queue
+    def one(): ...
+    def two(): ...
+    class Three:
+        def work(self): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("import work\nqueue.enqueue(work.one, 1)", ["work.one"]),
+        ("from work import one as first\nqueue.enqueue_in(delay, first)", ["work.one"]),
+        ("queue.enqueue('work.two')", ["work.two"]),
+        ("from work import two\nqueue.enqueue_call(func=two, args=(1,))", ["work.two"]),
+        ("from rq.job import Job\nfrom work import one\nJob.create(one, connection=c)", ["work.one"]),
+        ("from functools import partial\nfrom work import one\nqueue.enqueue(partial(one, 1))", ["work.one"]),
+        (
+            "from work import one, two\ndef f(x):\n  queue.enqueue(one if x else two)",
+            ["work.one", "work.two"],
+        ),
+        (
+            "from work import one, two\ndef f():\n  for job in (one, two):\n    queue.enqueue(job)",
+            ["work.one", "work.two"],
+        ),
+        ("def f():\n  from work import one\n  queue.enqueue_many([Queue.prepare_data(one)])", ["work.one"]),
+        ("from work import Three\nqueue.enqueue(Three().work)", []),
+        ("from rq.decorators import job\n@job('low')\ndef own(): ...", ["app.own"]),
+        ("import django_rq\n@django_rq.job\ndef own(): ...", ["app.own"]),
+        ("from flask_rq2 import RQ\nrq = RQ()\n@rq.job('low', timeout=5)\ndef own(): ...", ["app.own"]),
+        ("import math\nqueue.enqueue(math.sqrt, 4)", ["math.sqrt"]),
+        ("def enqueue(x): ...\nfrom work import one\nenqueue(one)", []),
+    ],
+)
+def test_jobs_are_found_however_they_are_handed_over(tmp_path: Path, text: str, expected: list[str]) -> None:
+    assert names(application(tmp_path, work=JOBS, app=text)) == expected
+
+
+def test_what_passes_a_job_on_is_followed(tmp_path: Path) -> None:
+    """Goal: the application's own way to enqueue, over two functions and a re-export, as in larger applications."""
+    inventory = application(
+        tmp_path,
+        shop__work="from rq import Queue\ndef one(): ...\ndef two(): ...",
+        shop__queues="""
+            def enqueue(fn, args=None, queue='low'):
+                return get(queue).enqueue_call(func=fn, args=args)
+            def later(*, fn):
+                return enqueue(fn)
+        """,
+        shop__tools="from shop.queues import enqueue as enqueue_job, later",
+        shop__views="""
+            from . import tools
+            from .work import one, two
+            def view():
+                tools.enqueue_job(one, [1])
+                tools.later(fn=two)
+        """,
+    )
+    assert names(inventory) == ["shop.work.one", "shop.work.two"]
+    assert not inventory.unknown
+
+
+def test_what_the_text_does_not_tell_is_said(tmp_path: Path) -> None:
+    inventory = application(
+        tmp_path, app="from rq import Queue\ndef f(table, q):\n  my_queue.enqueue(table['x']())"
+    )
+    assert names(inventory) == []
+    assert [(u.file, u.line) for u in inventory.unknown] == [("app.py", 3)]
+
+
+def test_without_a_queue_nothing_is_a_job(tmp_path: Path) -> None:
+    assert names(application(tmp_path, app="def f(): ...\nplayer.enqueue(f)")) == []
+
+
+def test_jobs_of_the_tests_are_not_the_applications(tmp_path: Path) -> None:
+    inventory = application(
+        tmp_path, app="from rq import Queue", tests__test_x="from math import sqrt\nqueue.enqueue(sqrt, 4)"
+    )
+    assert names(inventory) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("session.add(user)", ["insert"]),
+        ("basket.add(1)", []),
+        ("db.execute(text('INSERT INTO users VALUES (1)'))", ["insert"]),
+        ("db.execute(text('INSERT INTO users VALUES (1) ON CONFLICT DO NOTHING'))", []),
+        ("db.execute(insert(users).values(name=name))", ["insert"]),
+        ("db.execute(insert(users).values(name=name).on_conflict_do_nothing())", []),
+        ("db.execute(update(orders).where(orders.c.id == 1).values(status='x'))", ["update"]),
+        ("db.execute(update(orders).where(orders.c.status == 'a').values(status='x'))", []),
+        ("db.execute(update(a).where(a.c.id == 1).values(n=a.c.n + 1))", ["counter"]),
+        ("db.execute(text('UPDATE a SET n = n + 1 WHERE id = 1'))", ["counter"]),
+        ("account.points += 5", ["counter"]),
+        ("total += 5", []),
+        ("r.incr('n')", ["counter"]),
+        ("r.rpush('list', 1)", ["element"]),
+        ("smtp.send_message(mail)", ["mail"]),
+        ("requests.post(url, json={})", ["http"]),
+        ("requests.get(url)", []),
+        ("requests.post(url, headers={'Idempotency-Key': key})", []),
+        ("queue.enqueue(child, 1)", ["enqueue"]),
+        ("queue.enqueue(child, 1, job_id='c1')", []),
+        ("open('log', 'a').write('x')", ["append"]),
+    ],
+)
+def test_what_may_not_be_repeated_is_seen(tmp_path: Path, line: str, expected: list[str]) -> None:
+    """Goal: each kind of operation, behind a call of the application's own, and its guarded form."""
+    inventory = application(
+        tmp_path,
+        app="from rq.decorators import job\nimport requests\nfrom sqlalchemy import insert, update, text\n"
+        f"def child(): ...\ndef helper(user):\n  total = 0\n  {line}\n@job('low')\ndef own():\n  helper(1)\n",
+    )
+    (entry,) = (e for e in inventory.entries if e.job.name == "app.own")
+    assert [op.kind for op in entry.operations if not op.guarded] == expected
+
+
+def test_a_marked_test_is_found_and_its_lack_named(tmp_path: Path) -> None:
+    inventory = application(
+        tmp_path,
+        app="from rq.decorators import job\n@job('low')\ndef tested(): ...\n@job('low')\ndef bare(): ...",
+        tests__test_app="""
+            import pytest
+            from app import tested, bare
+            @pytest.mark.idempotent
+            def test_it(): tested()
+            def test_plain(): bare()
+        """,
+    )
+    assert {entry.job.name: entry.tests for entry in inventory.entries} == {
+        "app.tested": ["tests/test_app.py::test_it"],
+        "app.bare": [],
+    }
+    assert "**no marked test**" in markdown(inventory)
+    assert inventory.percent == 0
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    inventory = application(
+        tmp_path, broken="def f(:", app="from rq.decorators import job\n@job\ndef own(): ..."
+    )
+    assert [path.name for path, _ in inventory.unreadable] == ["broken.py"]
+    assert to_json(inventory)["jobs"][0]["name"] == "app.own"
+
+
+def test_documentation_keeps_what_people_wrote(tmp_path: Path) -> None:
+    inventory = application(tmp_path, app="from rq.decorators import job\n@job('low')\ndef own(): ...")
+    page = documented("", inventory)
+    mine = page.replace("## `own`\n", "## `own`\n\nAsk Ada.\n") + "\nThe end.\n"
+    again = documented(mine, inventory)
+    assert again == mine
+    assert documented(again.replace("Strategy", "Nonsense"), inventory) == mine
+    gone = documented(mine, application(tmp_path, app="from rq import Queue"))
+    assert "Ask Ada." in gone
+    assert "not found any more" in gone
+
+
+def test_a_lost_path_and_a_broken_file_of_verdicts_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Unusable, match="nowhere"):
+        take_inventory([tmp_path / "nowhere"], tmp_path)
+    (tmp_path / ".idemfuzz").mkdir()
+    (tmp_path / ".idemfuzz" / "verdicts.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(Unusable, match=r"verdicts\.json"):
+        take_inventory([tmp_path], tmp_path)
