@@ -82,24 +82,34 @@ def prepared(database: str | None, redis: str | None) -> Iterator[Ground]:
 
 
 class ReplyThief:
-    """A TCP proxy before Redis that can drop the reply to the next enqueue, and the connection with it.
+    """A TCP proxy before Redis that can drop the reply to one message's enqueue, and the connection with it.
 
-    ``Redis(host, port)`` of redis-py 6 and later then sends the command again.
+    ``Redis(host, port)`` of redis-py 6 and later then sends the command again. Several producers may use it at once: a reply
+    is known by the message's id, so that nobody's else is lost.
     """
 
     def __init__(self, url: str) -> None:
         self._target = _address_of(url)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._armed = threading.Event()
-        self.stolen = 0
+        self._armed: set[str] = set()
+        self._stolen: set[str] = set()
+        self._lock = threading.Lock()
         self._open = True
         threading.Thread(target=self._accept, name="idemfuzz-proxy", daemon=True).start()
 
-    def arm(self) -> int:
-        """The reply to the next enqueue (RPUSH) is lost; how many were lost before."""
-        self._armed.set()
-        return self.stolen
+    def arm(self, job_id: str) -> None:
+        """The reply to the next enqueue (RPUSH) of this message is lost."""
+        with self._lock:
+            self._armed.add(job_id)
+
+    def disarm(self, job_id: str) -> bool:
+        """No later reply of this message is lost; whether one was."""
+        with self._lock:
+            self._armed.discard(job_id)
+            stolen = job_id in self._stolen
+            self._stolen.discard(job_id)
+            return stolen
 
     def close(self) -> None:
         self._open = False
@@ -114,6 +124,18 @@ class ReplyThief:
                 return
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
+    def _steals(self, data: bytes) -> bool:
+        """Whether this sends a message whose reply is to be lost; once for each time that it was armed."""
+        if b"RPUSH" not in data:
+            return False
+        with self._lock:
+            for job_id in self._armed:
+                if job_id.encode() in data:
+                    self._armed.remove(job_id)
+                    self._stolen.add(job_id)
+                    return True
+        return False
+
     def _serve(self, client: socket.socket) -> None:
         family, address = self._target
         with client, socket.socket(family) as server, suppress(OSError):
@@ -123,8 +145,7 @@ class ReplyThief:
             def forward() -> None:
                 with suppress(OSError):
                     while data := client.recv(65536):
-                        if b"RPUSH" in data and self._armed.is_set():
-                            self._armed.clear()
+                        if self._steals(data):
                             stealing.set()
                         server.sendall(data)
                 with suppress(OSError):
@@ -133,7 +154,6 @@ class ReplyThief:
             threading.Thread(target=forward, daemon=True).start()
             while data := server.recv(65536):
                 if stealing.is_set():
-                    self.stolen += 1
                     # Another thread waits in it: only this ends the connection at once.
                     client.shutdown(socket.SHUT_RDWR)
                     return

@@ -281,7 +281,8 @@ class Storm:
             sending.job_id, sending.number, time.monotonic(), callback_fails=sending.callback_fails
         )
         thief = self._thief if sending.reply_lost else None
-        stolen = thief.arm() if thief is not None else 0
+        if thief is not None:
+            thief.arm(sending.job_id)
         for attempt in range(40):
             try:
                 accepted = messages.send(
@@ -307,7 +308,7 @@ class Storm:
                 ):
                     raise
                 time.sleep(0.1)
-        if thief is not None and thief.stolen > stolen:
+        if thief is not None and thief.disarm(sending.job_id):
             self.ledger.sent_again(sending.job_id, sending.number, time.monotonic())
         if not accepted:
             self.ledger.refused(sending.job_id, sending.number)

@@ -38,6 +38,8 @@ _ANSWER_BYTES = 1 << 16
 _WINDOW_SECONDS = 3_600.0
 _CLOCK_STEP_SECONDS = 12_345.0
 """Another hour and another minute: a time of day shows that it is one."""
+_EFFECT_SECONDS = 0.613
+"""So long does each Effect seem to take when the clock was moved: a measured duration shows that it is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ class Sweep:
             for store in self._stores:
                 store.perturb()
             self._passed_seconds = seconds
-            other, _ = self._clean()
+            other, _ = self._clean(slow=bool(seconds))
             # What is learned from two that do not agree would hide real differences.
             noise = Noise()
             if noise.learn(self._reference.delta.added, other.delta.added, self._reference.span, other.span):
@@ -158,8 +160,8 @@ class Sweep:
             "two clean deliveries from the same state leave different things behind: nothing can be compared"
         )
 
-    def _clean(self) -> tuple[State, _Child]:
-        child = self._deliver(None)
+    def _clean(self, *, slow: bool = False) -> tuple[State, _Child]:
+        child = self._deliver(None, slow=slow)
         state = self._state([child])
         if not child.succeeded:
             raise Unusable(f"the job fails when it is delivered once: {child.error or 'it does not end'}")
@@ -219,7 +221,7 @@ class Sweep:
 
     # -- children ----------------------------------------------------------------------------------------
 
-    def _deliver(self, strike: Strike | None) -> _Child:
+    def _deliver(self, strike: Strike | None, *, slow: bool = False) -> _Child:
         reading, writing = os.pipe()
         with warnings.catch_warnings():
             # Other threads of this process hold nothing that the child needs.
@@ -227,7 +229,7 @@ class Sweep:
             pid = os.fork()
         if pid == 0:
             os.close(reading)
-            self._be_child(writing, strike)
+            self._be_child(writing, strike, slow=slow)
         os.close(writing)
         child = _Child(hung=True)
         try:
@@ -259,16 +261,17 @@ class Sweep:
             *lines, rest = (rest + data).split(b"\n")
             child.events += [json.loads(line) for line in lines]
 
-    def _be_child(self, writing: int, strike: Strike | None) -> NoReturn:
+    def _be_child(self, writing: int, strike: Strike | None, *, slow: bool) -> NoReturn:
         """Run the scenario as a worker's horse would; this never returns."""
         try:
             # Ctrl-C is the run's to take; a job that is interrupted would look like one that fails.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            pipe = _Pipe(writing)
             if self._passed_seconds:
-                import time_machine
-
-                time_machine.travel(time.time() + self._passed_seconds, tick=True).start()
-            gate = WitnessGate(_Pipe(writing), _Order(strike))
+                clock = _moved(self._passed_seconds)
+                if slow:
+                    pipe.heard = lambda: clock.shift(_EFFECT_SECONDS)
+            gate = WitnessGate(pipe, _Order(strike))
             _watch(gate, self._stores, self._values)
             with gate.executing("swept", "sweep", os.getpid()):
                 self._scenario()
@@ -365,12 +368,40 @@ def _enter(found: dict[tuple[str, str, str], SweepFinding], problem: Problem, nu
         found[key] = replace(known, points=(*known.points, number))
 
 
+class _Clock:
+    """Moves what a child reads of the time: the wall clock by the library, the others by as much."""
+
+    def __init__(self, coordinates: Any) -> None:
+        self._coordinates = coordinates
+        self._shifted_seconds = 0.0
+        for name in ("monotonic", "perf_counter"):
+            setattr(time, name, self._later(getattr(time, name)))
+
+    def shift(self, seconds: float) -> None:
+        self._coordinates.shift(seconds)
+        self._shifted_seconds += seconds
+
+    def _later(self, read: Callable[[], float]) -> Callable[[], float]:
+        return lambda: read() + self._shifted_seconds
+
+
+def _moved(seconds: float) -> _Clock:
+    """In the child: its clocks, ``seconds`` ahead."""
+    import time_machine
+
+    return _Clock(time_machine.travel(time.time() + seconds, tick=True).start())
+
+
 class _Pipe:
     def __init__(self, file: int) -> None:
         self._file = file
         self._lock = threading.Lock()
+        self.heard: Callable[[], None] = lambda: None
+        """Called after each Effect."""
 
     def send(self, message: dict[str, Any]) -> None:
+        if message["event"] == "effect":
+            self.heard()
         line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             while line:

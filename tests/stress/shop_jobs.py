@@ -19,6 +19,8 @@ users = Table("users", metadata, Column("id", Integer, primary_key=True), Column
 members = Table(
     "members", metadata, Column("id", Integer, primary_key=True), Column("email", String(80), unique=True)
 )
+timings = Table("timings", metadata, Column("email", String(80), primary_key=True), Column("took", Integer))
+begun = Path("begun")
 
 
 def setup() -> None:
@@ -46,6 +48,19 @@ def flag_then_insert(email: str) -> None:
         return
     with engine.begin() as connection:
         connection.execute(users.insert().values(email=email))
+
+
+def insert_timed(email: str) -> None:
+    """Right: how long it took is noted, and it takes longer after a kill."""
+    started = time.perf_counter()
+    if begun.exists():
+        time.sleep(0.03)
+    begun.touch()
+    with engine.begin() as connection:
+        connection.execute(select(timings.c.email))
+        took = round((time.perf_counter() - started) * 100)
+        connection.execute(insert_or_not(timings).values(email=email, took=took).on_conflict_do_nothing())
+    begun.unlink()
 
 
 def insert_once(email: str) -> None:
@@ -95,6 +110,7 @@ for job in (
     insert_always,
     look_then_insert,
     flag_then_insert,
+    insert_timed,
     insert_once,
     always_fails,
     lock_for_ever,

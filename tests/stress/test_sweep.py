@@ -47,6 +47,13 @@ def test_right_job_holds_at_each_point(stress: Stress) -> None:
     assert {(point["reached"], point["executions"]) for point in points} == {(True, 2)}
 
 
+def test_measured_duration_is_no_finding(stress: Stress) -> None:
+    """Goal: a duration that was the same in two clean deliveries, and is another after a kill, is known for one."""
+    done = stress("insert_timed", "--sweep")
+    assert (done.code, done.report["verdict"]) == (0, "holds"), done.text
+    assert all(point["reached"] for point in done.report["points"])
+
+
 def test_redelivery_that_never_succeeds_is_found(stress: Stress) -> None:
     """Goal: a job that stumbles over its own lock is stuck, however often it is delivered."""
     done = stress("lock_for_ever", "--sweep")
