@@ -1,4 +1,4 @@
-"""`idemfuzz issues`: texts for an issue tracker, and for the summary page of a CI job."""
+"""`idemfuzz issues`: texts for an issue tracker, for the summary page of a CI job, and for code scanning."""
 
 from __future__ import annotations
 
@@ -13,20 +13,28 @@ from idemfuzz.abc import Unusable
 @click.argument("which", nargs=-1, metavar="[ID|FILE|DIR]...")
 @click.option("--into", metavar="DIR", help="Write each into a file of its own, named by its id.")
 @click.option("--summary", is_flag=True, help="One table of all instead.")
-def command(which: tuple[str, ...], into: str | None, summary: bool) -> None:
-    """Write saved findings as Markdown: an issue each, whose first line is its title, or one table.
+@click.option("--sarif", metavar="FILE", help="Write all into one file for code scanning instead.")
+def command(which: tuple[str, ...], into: str | None, summary: bool, sarif: str | None) -> None:
+    """Write saved findings as Markdown: an issue each, whose first line is its title, or one table; or as SARIF.
 
     One finding that lies in several folders (of shards) is written once.
     """
     from idemfuzz.cli.replay import chosen
     from idemfuzz.fuzz.issues import issue_of, summary_of
 
-    if into is not None and summary:
-        raise click.UsageError("--into and --summary cannot be combined")
+    if (into is not None) + summary + (sarif is not None) > 1:
+        raise click.UsageError("choose one of --into, --summary and --sarif")
     entries, problems = chosen(Path.cwd(), which, may_be_none=True)
     for problem in problems:
         click.echo(f"Note: {problem}", err=True)
     unique = list({entry.id or str(entry.path): entry for entry in entries}.values())
+    if sarif is not None:
+        from idemfuzz.reporting.json_report import write_text
+        from idemfuzz.reporting.sarif import of_corpus
+
+        write_text(Path(sarif), of_corpus(unique))
+        click.echo(f"{len(unique)} written to {sarif}.")
+        return
     if summary:
         click.echo(summary_of(unique), nl=False)
         return

@@ -232,6 +232,8 @@ class Campaign:
         self._earlier_seconds = 0.0
         self._began = time.monotonic()
         self._saved: dict[str, Any] = {}
+        self._codes: dict[str, set[object]] = {}
+        """What each target's code was when it was last looked at, by this part of the work or by any other."""
         self._features = 0
 
     # -- the beginning -----------------------------------------------------------------------------------
@@ -245,7 +247,12 @@ class Campaign:
         self.accepted = {one.id for one in baseline.read(self.root) if not one.expired()}
         kept, self.problems = corpus.entries(self.root)
         self.known = {entry.id: entry for entry in kept if entry.id}
-        self._saved = self._read_state()
+        self._saved = self._read_state(self._state_path)
+        others = [p for p in self._state_path.parent.glob("state*.json") if p != self._state_path]
+        for state in (self._saved, *map(self._read_state, sorted(others))):
+            for name, saved in state.get("targets", {}).items():
+                if isinstance(saved, dict):
+                    self._codes.setdefault(name, set()).add(saved.get("code"))
         if self.settings.resume:
             self._earlier_seconds = float(self._saved.get("seconds", 0.0))
             self.curve = [(float(at), int(count)) for at, count in self._saved.get("curve", [])]
@@ -256,11 +263,11 @@ class Campaign:
     ) -> None:
         """Make a target known; ``sources`` are further functions whose text is part of its code."""
         target = Target(name, is_test, draws, code=_code_of([job, *sources]))
+        if name in self._codes:
+            target.changed = target.code not in self._codes[name]
         saved = self._saved.get("targets", {}).get(name)
-        if isinstance(saved, dict):
-            target.changed = saved.get("code") != target.code
-            if self.settings.resume and not target.changed:
-                _restore(target, saved)
+        if self.settings.resume and isinstance(saved, dict) and saved.get("code") == target.code:
+            _restore(target, saved)
         self.targets[name] = target
         self._features += len(target.learned.features)
 
@@ -387,8 +394,7 @@ class Campaign:
         name = "state.json" if parts == 1 else f"state-{part}-of-{parts}.json"
         return self.root / corpus.FOLDER / _FOLDER / name
 
-    def _read_state(self) -> dict[str, Any]:
-        path = self._state_path
+    def _read_state(self, path: Path) -> dict[str, Any]:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:

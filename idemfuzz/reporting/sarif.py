@@ -8,17 +8,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from idemfuzz import __version__
 from idemfuzz.diagnose import CODES
 from idemfuzz.reporting.json_report import rendered as _json
 from idemfuzz.reporting.sources import line_at
 from idemfuzz.reporting.steps import clean
 
-__all__ = ["rendered", "sarif"]
+if TYPE_CHECKING:
+    from idemfuzz.corpus import Entry
+
+__all__ = ["of_corpus", "rendered", "sarif"]
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _PAGES = "https://idemfuzz.readthedocs.io/codes"
@@ -43,23 +47,42 @@ def sarif(document: Mapping[str, Any]) -> Json:
     results = [_result(report, finding, numbers) for report, finding in found]
     results += [_note(report, note, numbers) for report, note in noted]
     _number_twins(results)
+    invocation = {"executionSuccessful": True, "commandLine": clean(document["command"])}
+    return _log(
+        codes,
+        results,
+        document["idemfuzz"],
+        invocations=[invocation],
+        automationDetails={"id": "idemfuzz/"},
+        properties={"verdict": document["verdict"], "counts": document["counts"]},
+    )
+
+
+def of_corpus(entries: Iterable[Entry]) -> str:
+    """The log for findings of the corpus, as text; the id of each is its fingerprint."""
+    found = list(entries)
+    codes = sorted({entry.code for entry in found} & CODES.keys())
+    numbers = {code: number for number, code in enumerate(codes)}
+    results = [_kept(entry, numbers) for entry in found if entry.code in numbers]
+    _number_twins(results)
+    return _json(_log(codes, results, __version__, automationDetails={"id": "idemfuzz-corpus/"}))
+
+
+def _log(codes: Sequence[str], results: Sequence[Json], version: str, **further: Any) -> Json:
     driver = {
         "name": "idemfuzz",
-        "semanticVersion": document["idemfuzz"],
+        "semanticVersion": version,
         "informationUri": "https://idemfuzz.readthedocs.io/",
         "rules": [_rule(code) for code in codes],
     }
-    invocation = {"executionSuccessful": True, "commandLine": clean(document["command"])}
     run = {
         "tool": {"driver": driver},
-        "invocations": [invocation],
-        "automationDetails": {"id": "idemfuzz/"},
         "originalUriBaseIds": {
             "%SRCROOT%": {"description": {"text": "The folder that the run was started in."}}
         },
         "columnKind": "unicodeCodePoints",
         "results": results,
-        "properties": {"verdict": document["verdict"], "counts": document["counts"]},
+        **further,
     }
     return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
 
@@ -109,6 +132,24 @@ def _result(report: Mapping[str, Any], finding: Mapping[str, Any], numbers: Mapp
             "trials": finding["trials"],
             "also": finding["also"],
         },
+    }
+
+
+def _kept(entry: Entry, numbers: Mapping[str, int]) -> Json:
+    place = re.fullmatch(r"(?P<file>.+):(?P<line>\d+) in .*", entry.source)
+    source = None if place is None else {"file": place["file"], "line": int(place["line"])}
+    drawn = ", ".join(f"{name} = {text}" for name, text in entry.example_text.items())
+    found_with = _sentence(f"Found with {drawn}") if drawn else ""
+    said = f"{_sentence(entry.summary)} {found_with} Happens when: {_sentence(entry.cause)} Remedy: {_sentence(entry.remedy)}"
+    return {
+        "ruleId": entry.code,
+        "ruleIndex": numbers[entry.code],
+        "kind": "fail",
+        "level": "error",
+        "message": {"text": _said(f"{said} Replay: {entry.command}", whole=True)},
+        "locations": [_located(source, {"name": entry.target, "certificate": {"jobs": []}})],
+        "partialFingerprints": {"idemfuzz/v1": _digest(entry.id)},
+        "properties": {"search": entry.target, "plan": str(entry.plan)},
     }
 
 

@@ -61,6 +61,22 @@ def test_each_target_has_a_turn_first_changed_ones_before_the_others(tmp_path: P
     assert [turn(again, clock, 0) for _ in range(3)] == ["c", "a", "b"]
 
 
+def test_what_any_part_has_looked_at_counts_as_seen(tmp_path: Path, clock: Clock) -> None:
+    """Goal: a pull request's run knows what four machines saw at night. Method: their states, none of its own."""
+    for part, name in ((1, "a"), (2, "b"), (2, "c")):
+        one = opened(tmp_path, part=(part, 2))
+        one.add(name, print, is_test=False, draws=False)
+        one.save()
+    path = tmp_path / ".idemfuzz" / "fuzz" / "state-2-of-2.json"
+    state = json.loads(path.read_text())
+    state["targets"]["c"]["code"] = "what it was before"
+    path.write_text(json.dumps(state))
+    again = opened(tmp_path)
+    for name in "abcd":
+        again.add(name, print, is_test=False, draws=False)
+    assert [name for name, target in again.targets.items() if target.changed] == ["c"]
+
+
 def test_time_goes_to_whoever_still_shows_something_new_and_nobody_starves(
     tmp_path: Path, clock: Clock
 ) -> None:

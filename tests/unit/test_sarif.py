@@ -16,10 +16,11 @@ import jsonschema
 import pytest
 from report_samples import CERTIFICATE, EXTRA, OVERLAP, effect, end, finding, hostile, report
 
+from idemfuzz.corpus import Entry
 from idemfuzz.diagnose import CODES
 from idemfuzz.model import Note, Plan, Report, Segment, Source, Verdict
 from idemfuzz.reporting.json_report import to_json
-from idemfuzz.reporting.sarif import rendered, sarif
+from idemfuzz.reporting.sarif import of_corpus, rendered, sarif
 
 
 def closed(required: str = "", **properties: Any) -> dict[str, Any]:
@@ -213,3 +214,30 @@ def test_addresses_are_addresses() -> None:
     assert place == {"uri": "file:///opt/x.py"}
     (jobs,) = results(Report("shop.jobs:pay", Verdict.UNKNOWN, notes=(Note("IDM903", "x"),)))
     assert jobs["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "shop/jobs.py"
+
+
+def test_the_corpus_as_a_log() -> None:
+    """Goal: what several machines kept goes to code scanning. Method: the standard's keys; line, values and id of each."""
+    kept = Entry(
+        "9c57e74f",
+        "shop.jobs:pay",
+        "IDM101",
+        Plan(),
+        "payments: 2 rows instead of 1",
+        cause="the acknowledgement is lost",
+        remedy="Add a unique constraint",
+        example_text={"cents": "17"},
+        source="shop/jobs.py:12 in pay",
+    )
+    elsewhere = replace(kept, id="ffff0000", target="tests/test_jobs.py::test_pay", code="IDM201", source="")
+    unknown = replace(kept, id="00000000", code="IDM999")
+    made = json.loads(of_corpus([kept, elsewhere, unknown]))
+    jsonschema.validate(made, SUBSET)
+    first, second = made["runs"][0]["results"]
+    place = first["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"] == "shop/jobs.py"
+    assert place["region"]["startLine"] == 12
+    assert "cents = 17" in first["message"]["text"]
+    assert second["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "tests/test_jobs.py"
+    assert first["partialFingerprints"] != second["partialFingerprints"]
+    assert [rule["id"] for rule in made["runs"][0]["tool"]["driver"]["rules"]] == ["IDM101", "IDM201"]
