@@ -18,6 +18,7 @@ BENCHMARKS = (
     "replays",
     "repeated",
     "plugin_cost",
+    "campaigns",
     "stress_load",
     "stress_memory",
 )

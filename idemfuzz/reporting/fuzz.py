@@ -17,6 +17,7 @@ __all__ = ["Standing", "TargetStanding", "duration", "line_of", "panel", "sparkl
 _BARS = " ▁▂▃▄▅▆▇█"
 _NAMED_MAX = 6
 _ROWS_MAX = 12
+_LEFT_MAX = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +145,21 @@ def summary(standing: Standing) -> Iterator[str]:
     left = list(_left(standing))
     if left:
         yield "Not covered:"
-        yield from (f"  {line}" for line in left)
+        yield from (f"  {line}" for line in left[:_LEFT_MAX])
+        if len(left) > _LEFT_MAX:
+            yield f"  ... and {len(left) - _LEFT_MAX} lines more; --report json=FILE has them all"
 
 
 def _left(standing: Standing) -> Iterator[str]:
+    idle = [clean(t.name) for t in standing.targets if not t.slices and not t.unusable]
+    if len(idle) > _NAMED_MAX:
+        yield f"{len(idle)} targets had no turn: {', '.join(idle[:_NAMED_MAX])} and {len(idle) - _NAMED_MAX} more"
+    else:
+        yield from (f"{name}: had no turn" for name in idle)
     for target in standing.targets:
         name = clean(target.name)
         if target.unusable:
             yield f"{name}: {clean(target.unusable)}"
-            continue
-        if not target.slices:
-            yield f"{name}: had no turn"
             continue
         for text in target.not_covered:
             yield f"{name}: {clean(text)}"
