@@ -10,8 +10,9 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from importlib.metadata import version
 from typing import Any, Protocol
 
 from rq import Queue, Retry
@@ -46,6 +47,7 @@ __all__ = [
 
 SPAWNS: bool = _SpawnWorker is not None
 """Whether the installed RQ has a SpawnWorker (from 2.2 on)."""
+_SPAWNS_OWN_CLASS: bool = int(version("rq").partition(".")[0]) >= 3
 UNIQUE: bool = "unique" in inspect.signature(Queue.enqueue_call).parameters
 """Whether the installed RQ can refuse a second message with the same id (from 2.8 on)."""
 
@@ -215,6 +217,46 @@ class SimpleWorker(_WorkerMixin, _SimpleWorker):
 class SpawnWorker(_ForkingMixin, _SpawnWorker or _Worker):  # type: ignore[misc]
     """RQ's worker that starts a new Python process for each job."""
 
+    def fork_work_horse(self, *args: Any) -> Any:
+        if _SPAWNS_OWN_CLASS:
+            return super().fork_work_horse(*args)
+        with _spawned_as(type(self)):
+            return super().fork_work_horse(*args)
+
+
+@contextmanager
+def _spawned_as(worker_class: type) -> Iterator[None]:
+    """Before RQ 3, a spawned horse makes a plain Worker, and cannot reach Redis by a socket's path: here it can do both."""
+    own = f"from {worker_class.__module__} import {worker_class.__qualname__} as Worker"
+    changes = {
+        "from rq import Worker, Queue": f"from rq import Queue\n{own}",
+        "from redis import Redis": f"from {__name__} import redis_of as Redis",
+    }
+    spawn = os.spawnv
+
+    def spawn_own(mode: int, file: str, arguments: Sequence[str]) -> int:
+        *words, source = arguments
+        for theirs, ours in changes.items():
+            if theirs not in source:
+                raise RuntimeError(f"RQ's spawned horse has no line {theirs!r}: this version is not known")
+            source = source.replace(theirs, ours)
+        return spawn(mode, file, [*words, source])
+
+    os.spawnv = spawn_own  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        os.spawnv = spawn
+
+
+def redis_of(**settings: Any) -> Any:
+    """A client by the settings of a connection, as a spawned horse gets them: a socket's path has another name there."""
+    from redis import Redis
+
+    if "path" in settings:
+        settings["unix_socket_path"] = settings.pop("path")
+    return Redis(**settings)
+
 
 def worker_command(
     worker_class: str,
@@ -248,8 +290,6 @@ def check_rq(worker_class: str, sending: Sequence[str]) -> None:
     Raises:
         Unusable: it is too old.
     """
-    from importlib.metadata import version
-
     if worker_class == "spawn" and not SPAWNS:
         raise Unusable(
             f"--worker-class spawn needs RQ 2.2 or later, and {version('rq')} is installed: pip install 'rq>=2.2', or choose fork"
