@@ -24,6 +24,8 @@ _ROUNDS_MAX = 8
 _LAST_TOUCH = re.compile(
     r"(?:updated|modified|touched|changed|last_\w+|\w*_?seen)(?:_?(?:at|on|time|date|ts))?\Z", re.I
 )
+Id = tuple[str, str, str]
+"""Store, table, and an id that the table made up."""
 _TIME = "\0time"
 _ANY = "\0any"
 _NAME = "\0name"
@@ -68,7 +70,8 @@ def compare(expected: State, actual: State, noise: Noise) -> Comparison:
     if _literal(expected) == _literal(actual):
         same = _once(expected.delta.added)
         return Comparison((), len(same), _work(same))
-    left, right = _reduce(expected, noise), _reduce(actual, noise)
+    kept = _kept(expected.delta, actual.delta)
+    left, right = _reduce(expected, noise, kept), _reduce(actual, noise, kept)
     unmatched_left, unmatched_right = _subtract(left, right)
     missed = {id(reduced) for reduced in unmatched_left}
     matched = [reduced for reduced in left if id(reduced) not in missed]
@@ -96,15 +99,45 @@ def _literal(state: State) -> Hashable:
     return literal
 
 
-def _reduce(state: State, noise: Noise) -> list[_Reduced]:
+def _reduce(state: State, noise: Noise, kept: frozenset[Id]) -> list[_Reduced]:
     known = state.memo.get("reduced")
-    if known is not None and known[0] is noise and known[1] == noise.lessons:
-        return known[2]  # type: ignore[no-any-return]
+    if known is not None and known[0] is noise and known[1:3] == (noise.lessons, kept):
+        return known[3]  # type: ignore[no-any-return]
     facts = _once(state.delta.added)
-    new = _new(facts)
+    new = _new(facts, kept)
     reduced = [_skeleton(fact, state.span, noise, new) for fact in facts]
-    state.memo["reduced"] = (noise, noise.lessons, reduced)
+    state.memo["reduced"] = (noise, noise.lessons, kept, reduced)
     return reduced
+
+
+def _kept(expected: Delta, actual: Delta) -> frozenset[Id]:
+    """Ids that a table has made up, of rows that were there before and stayed: they say which row it is.
+
+    Whether a row was updated, or removed and another one made under its id, cannot be seen of its images. It was updated
+    if both runs put something in the place of the very same rows, or if only one of them touched it.
+    """
+    added, removed = (
+        (_ids(expected.added), _ids(actual.added)),
+        (_ids(expected.removed), _ids(actual.removed)),
+    )
+    if not removed[0] and not removed[1]:
+        return frozenset()
+    both = [ours & gone for ours, gone in zip(added, removed, strict=True)]
+    kept = (both[0] - removed[1]) | (both[1] - removed[0])
+    tables: list[dict[tuple[str, str], set[Id]]] = [defaultdict(set), defaultdict(set)]
+    for table, ids in zip(tables, both, strict=True):
+        for one in ids:
+            table[one[:2]].add(one)
+    return kept.union(*(ids for name, ids in tables[0].items() if ids == tables[1].get(name)))
+
+
+def _ids(facts: Iterable[Fact]) -> frozenset[Id]:
+    return frozenset(
+        (fact.store, origin, str(fact.fields.get(name)))
+        for fact in facts
+        for name, origin in fact.generated.items()
+        if origin == fact.group
+    )
 
 
 def _once(facts: Sequence[Fact]) -> list[Fact]:
@@ -120,12 +153,12 @@ def _once(facts: Sequence[Fact]) -> list[Fact]:
     return kept
 
 
-def _new(facts: Sequence[Fact]) -> dict[str, set[str]]:
+def _new(facts: Sequence[Fact], kept: frozenset[Id] = frozenset()) -> dict[str, set[str]]:
     """Table -> generated keys of the rows that this run added."""
     new: dict[str, set[str]] = defaultdict(set)
     for fact in facts:
         for name, origin in fact.generated.items():
-            if origin == fact.group:
+            if origin == fact.group and (fact.store, origin, str(fact.fields.get(name))) not in kept:
                 new[origin].add(str(fact.fields.get(name)))
     return new
 
@@ -244,7 +277,7 @@ def _differences(
     tolerated: dict[int, _Reduced | None] = {}
     rest = list(right)
     for one in left:
-        other = _counterpart(one, rest)
+        other = _counterpart(one, rest) or _updated(one, rest, expected.delta, actual.delta)
         if other is None:
             missing = _counted(DifferenceKind.MISSING, one.fact, all_left, all_right)
             found.append(replace(missing, actual=_before(one.fact, expected.delta)))
@@ -368,6 +401,23 @@ def _counterpart(one: _Reduced, others: Sequence[_Reduced]) -> _Reduced | None:
         if equal > alike:
             best, alike = other, equal
     return best if best is not None and 2 * alike >= len(plain) else None
+
+
+def _updated(one: _Reduced, others: Sequence[_Reduced], expected: Delta, actual: Delta) -> _Reduced | None:
+    """What both runs made of one thing that was there before: whatever its identity was drawn from, it is given."""
+    if _before(one.fact, expected) is None:
+        return None
+    return next(
+        (
+            other
+            for other in others
+            if other.fact.store == one.fact.store
+            and other.fact.group == one.fact.group
+            and _identity(other.fact) == _identity(one.fact)
+            and _before(other.fact, actual) is not None
+        ),
+        None,
+    )
 
 
 def _applied_twice(one: Fact, other: Fact, columns: Sequence[str], before: Fact | None) -> bool:

@@ -207,6 +207,14 @@ UPDATES = [
         seed=lambda world: _put(world, tasks, *({"title": f"task {n}"} for n in range(5))),
     ),
     Case(
+        updates.rotate_duties,
+        "IDM102",
+        DUPLICATE,
+        4,
+        tables=[tasks],
+        seed=lambda world: _put(world, tasks, *({"title": name} for name in ("ada", "grace", "joan"))),
+    ),
+    Case(
         updates.number_invoice,
         "IDM102",
         DUPLICATE,

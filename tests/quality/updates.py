@@ -141,3 +141,11 @@ def renumber_invoices(engine: Engine, step: int) -> None:
     """A migration that moves every number, and the next time moves it on."""
     with engine.begin() as connection:
         connection.execute(update(invoices).values(number=invoices.c.number + step))
+
+
+def rotate_duties(engine: Engine) -> None:
+    """Each task goes on to the next one's title: the same titles twice over, on other rows."""
+    with engine.begin() as connection:
+        rows = connection.execute(select(tasks.c.id, tasks.c.title).order_by(tasks.c.id)).all()
+        for row, following in zip(rows, [*rows[1:], rows[0]], strict=True):
+            connection.execute(update(tasks).where(tasks.c.id == row.id).values(title=following.title))
