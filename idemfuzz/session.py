@@ -7,7 +7,7 @@ import inspect
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import FunctionType
@@ -193,6 +193,7 @@ class Session:
         self._interceptions: list[Interception] = []
         self._delivered: dict[str, Queue | None] = {}
         self._identified = False
+        self._awaited = False
         self._mending = False
         """Whether deliveries run with something that their source does not have."""
         # Invariant: one beginning for the spans of all runs, so that a fixture's time stamp is read alike in each.
@@ -382,31 +383,22 @@ class Session:
             return call.perform(Identity.SAME, 1)
         self._delivered[call.name] = call.queue
         self._identified = self._identified or call.identified
-        if self._mending:
-            call = replace(call, perform=functools.partial(self._perform, call))
         if not call.awaited:
+            if self._mending:
+                call = replace(call, perform=functools.partial(self._perform, call))
             return trial.deliver(call)
+        self._awaited = True
         begin = functools.partial(TaskExecution, conductor=self._conductor)
         return self._conductor.ask(lambda: trial.deliver(call, begin))
 
     def _perform(self, call: JobCall, identity: Identity, delivery: int) -> Any:
         """The body, and then what stores do at its end, still within the delivery."""
-        if call.awaited:
-            return self._perform_awaited(call.perform(identity, delivery))
         returned = call.perform(identity, delivery)
-        self._finish()
-        return returned
-
-    async def _perform_awaited(self, body: Awaitable[Any]) -> Any:
-        returned = await body
-        self._finish()
-        return returned
-
-    def _finish(self) -> None:
         for store in self._guarded():
             finish = getattr(store, "finish", None)
             if finish is not None:
                 finish()
+        return returned
 
     def _pause(self, seconds: float, polls: bool) -> None:
         execution = here.execution
@@ -812,7 +804,8 @@ class Session:
         differences = [difference for finding in findings for difference in finding.differences]
         plans = [finding.counterexample.plan for finding in findings]
         at_once = any(plan.overlap for plan in plans)
-        halfway = at_once or any(plan.faults for plan in plans)
+        # Coroutines share a thread: whoever waits for a lock that another one keeps for longer would stop it, too.
+        halfway = not self._awaited and (at_once or any(plan.faults for plan in plans))
         candidates: dict[Guard, str] = {}
         for store in self._guarded():
             for guard in store.mends(differences, self._noise.makes_up(store.name)):

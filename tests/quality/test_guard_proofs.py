@@ -288,18 +288,15 @@ def test_one_transaction_mends_two_commits(db: Any) -> None:
         ]
 
 
-def test_one_transaction_is_not_enough_for_a_plain_insert(db: Any) -> None:
+def test_one_transaction_is_not_tried_for_a_plain_insert(db: Any) -> None:
     """Goal: two rows that any duplicate writes again are twice there, in one commit or in two."""
 
     def note() -> None:
         for body in ("first", "second"):
             with db.begin() as connection:
-                connection.execute(
-                    update(orders).where(orders.c.id == 7).values(touched=orders.c.touched + 1)
-                )
                 connection.execute(insert(notes).values(order_id=7, body=body))
 
-    assert mends_of(prove(note, db=db))[ONE] is False
+    assert ONE not in mends_of(idemfuzz.check(note, job=note, stores={"db": db}, prove=True, max_trials=20))
 
 
 def test_one_transaction_does_not_mend_what_is_in_redis(db: Any, cache: Any) -> None:
@@ -316,8 +313,9 @@ def test_one_transaction_does_not_mend_what_is_in_redis(db: Any, cache: Any) -> 
     assert mends_of(prove(ship, db=db, cache=cache))[ONE] is False
 
 
+@pytest.mark.parametrize("stacks", ["sqlite+fakeredis"], indirect=True)
 def test_one_transaction_of_an_async_job(db: Any) -> None:
-    """Goal: a coroutine ends later than its call, and its commit comes then."""
+    """Goal: coroutines share a thread, which a lock that is kept for longer would stop: it is not tried."""
 
     async def ship() -> None:
         with db.begin() as connection:
@@ -327,7 +325,7 @@ def test_one_transaction_of_an_async_job(db: Any) -> None:
         with db.begin() as connection:
             connection.execute(insert(notes).values(order_id=7, body="shipped"))
 
-    assert mends_of(prove(ship, db=db))[ONE] is True
+    assert ONE not in mends_of(prove(ship, db=db))
 
 
 def test_a_rollback_of_the_second_part_keeps_the_first(db: Any) -> None:
