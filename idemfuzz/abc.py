@@ -200,6 +200,8 @@ class Irremovable(Exception):
 class Guarded(Protocol):
     """A Store that knows the guards which deliveries used in it, and can do without them for a while.
 
+    One may also have ``finish()``: called within a delivery that ends well, when all that the job does is done.
+
     All of it happens between the job and the driver, or in the database's schema; the job's source stays as it is.
     """
 

@@ -788,8 +788,8 @@ def summarise(terminalreporter: Any, config: pytest.Config, reports: Sequence[An
     for one in [*holding, *(one for one in found if one not in holding)] if few else found:
         if one in holding and not few and not one["proof_text"]:
             continue
-        line = f"{mark_of(Verdict(one['verdict']))} {one['name']}  {one['headline']}"
-        terminalreporter.write_line(clean(line), **_MARKUP[Verdict(one["verdict"])])
+        line = f"{mark_of(Verdict(one['verdict']))} {clean(one['name'])}  {clean(one['headline'])}"
+        terminalreporter.write_line(line, **_MARKUP[Verdict(one["verdict"])])
         for text in one["proof_text"].splitlines():
             terminalreporter.write_line(f"    {text}")
         if verbosity > 0:

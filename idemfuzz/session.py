@@ -193,6 +193,9 @@ class Session:
         self._interceptions: list[Interception] = []
         self._delivered: dict[str, Queue | None] = {}
         self._identified = False
+        self._awaited = False
+        self._mending = False
+        """Whether deliveries run with something that their source does not have."""
         # Invariant: one beginning for the spans of all runs, so that a fixture's time stamp is read alike in each.
         self._began = time.time()
         self._claims = Claims()
@@ -381,9 +384,21 @@ class Session:
         self._delivered[call.name] = call.queue
         self._identified = self._identified or call.identified
         if not call.awaited:
+            if self._mending:
+                call = replace(call, perform=functools.partial(self._perform, call))
             return trial.deliver(call)
+        self._awaited = True
         begin = functools.partial(TaskExecution, conductor=self._conductor)
         return self._conductor.ask(lambda: trial.deliver(call, begin))
+
+    def _perform(self, call: JobCall, identity: Identity, delivery: int) -> Any:
+        """The body, and then what stores do at its end, still within the delivery."""
+        returned = call.perform(identity, delivery)
+        for store in self._guarded():
+            finish = getattr(store, "finish", None)
+            if finish is not None:
+                finish()
+        return returned
 
     def _pause(self, seconds: float, polls: bool) -> None:
         execution = here.execution
@@ -787,11 +802,15 @@ class Session:
     def _mend(self, reference: _Run, findings: Sequence[Finding]) -> tuple[Mend, ...]:
         """Search again with what a database or a client can do for a job whose source stays as it is."""
         differences = [difference for finding in findings for difference in finding.differences]
-        at_once = any(finding.counterexample.plan.overlap for finding in findings)
+        plans = [finding.counterexample.plan for finding in findings]
+        at_once = any(plan.overlap for plan in plans)
+        # Coroutines share a thread: whoever waits for a lock that another one keeps for longer would stop it, too.
+        halfway = not self._awaited and (at_once or any(plan.faults for plan in plans))
         candidates: dict[Guard, str] = {}
         for store in self._guarded():
             for guard in store.mends(differences, self._noise.makes_up(store.name)):
-                if at_once or guard.kind is not GuardKind.ISOLATION:
+                wanted = {GuardKind.ISOLATION: at_once, GuardKind.COMMIT: halfway}
+                if wanted.get(guard.kind, True):
                     candidates[guard] = store.remedy(guard)
         return mended(candidates, lambda with_: self._attempt(reference, with_=with_))
 
@@ -817,6 +836,7 @@ class Session:
             self._tally, self._noise, self._listener = tally, noise, listener
 
     def _alter(self, without: Collection[Guard], with_: Collection[Guard]) -> None:
+        self._mending = bool(with_)
         for store in self._guarded():
             store.alter(
                 [guard for guard in without if guard.store == store.name],

@@ -40,6 +40,7 @@ class Mechanism(StrEnum):
     GUARD_BEFORE_EFFECT = "guard before effect"
     EFFECT_BEFORE_GUARD = "effect before guard"
     SWALLOWED = "error swallowed"
+    LOST_REPLY = "lost reply taken for a failure"
     NO_EXPIRY = "claim without expiry"
     LOST_WRITE = "guard lost with Redis' last writes"
     NEW_ID = "new id per run"
@@ -60,6 +61,18 @@ class Diagnosis:
 _OUTSIDE = (FactKind.MAIL, FactKind.HTTP, FactKind.JOB, FactKind.CALL)
 _STATEMENT = re.compile(r"(?:select|insert|update|delete|replace|with|merge)\b", re.I)
 _VALUES = re.compile(r"\s(?:\[.*\]?|\{.*\}?)\Z")
+_MADE_UP_LENGTH_MIN = 8
+"""Shorter values stand in other texts by chance."""
+_AFTERTHOUGHTS = (".EXPIRE", ".PEXPIRE", ".EXPIREAT", ".PEXPIREAT", ".PERSIST", ".LTRIM", ".EVAL", ".EVALSHA")
+"""Commands that seldom make a key what it is: another write of it says more."""
+_BLOWS = {
+    FaultKind.KILL: "crash",
+    FaultKind.TIMEOUT: "time limit",
+    FaultKind.SHUTDOWN: "shutdown",
+    FaultKind.REFUSED: "broken connection",
+    FaultKind.LOST: "lost reply",
+    FaultKind.RESENT: "lost reply",
+}
 _RELEASES = re.compile(r"\b(?:DEL|UNLINK|EVAL|EVALSHA)\b", re.I)
 Fits = Callable[[str, str], bool]
 
@@ -114,16 +127,33 @@ class _View:
         """Both looked before either had written; or nobody looked at all."""
         for write in self.writes:
             looks = [e for e in self._before(write) if _is_look(e) and e.delivery == write.delivery]
-            others = [e for e in self.effects if e.delivery != write.delivery]
             told = {name for e in (write, *self.writes) for name in _names(e, writing=True)}
-            fitting = [e for e in looks if _names(e, writing=False) & told] or looks
-            for look in reversed(fitting):
-                between = self.effects[self._at(look) : self._at(write)]
-                if any(e in others and _of(e).access is not Access.READ for e in between):
+            fitting = [e for e in looks if _names(e, writing=False) & told]
+            # Another look comes second: a flag elsewhere that was asked, and not the thing itself.
+            for look in (*reversed(fitting), *(e for e in reversed(looks) if e not in fitting)):
+                between = self.effects[self._at(look) : self._at(self._visible(write))]
+                others = [e for e in between if e.delivery != write.delivery]
+                if any(_is_write(e) for e in others):
                     self.read, self.guard = look, write
-                    changed = self.difference.kind is DifferenceKind.CHANGED and not self.difference.twice
-                    return Mechanism.LOST_UPDATE if changed else Mechanism.CHECK_THEN_ACT
+                    overtaken = any(_names(e, writing=True) & _names(look, writing=False) for e in others)
+                    overwrites = overtaken and self._overwrites(write)
+                    return Mechanism.LOST_UPDATE if overwrites else Mechanism.CHECK_THEN_ACT
         return self._of_duplicate() if self.writes else None
+
+    def _visible(self, write: Event) -> Event:
+        """When others see a write: where its transaction is committed."""
+        if _of(write).access is not Access.PENDING:
+            return write
+        after = self.effects[self._at(write) + 1 :]
+        own = (e for e in after if e.delivery == write.delivery and _of(e).store == _of(write).store)
+        return next((e for e in own if _of(e).label.endswith((".commit", ".rollback"))), write)
+
+    def _overwrites(self, write: Event) -> bool:
+        """Whether what this write puts there is older than what it finds: no other delivery has written the same."""
+        if self.difference.kind is not DifferenceKind.CHANGED or self.difference.twice:
+            return False
+        others = [e for e in self.writes if e.delivery != write.delivery]
+        return bool(others) and all(_of(e).detail != _of(write).detail for e in others)
 
     def _of_fault(self, struck: Event) -> Mechanism:
         assert struck.fault is not None
@@ -133,11 +163,21 @@ class _View:
         if self.problem.code == "IDM302":
             return Mechanism.NO_EXPIRY
         if kind is FaultKind.RESENT:
+            if self.problem.code.startswith("IDM2") or (
+                _asks_first(struck) and not self.problem.code.startswith("IDM1")
+            ):
+                self.guard = struck
+                return Mechanism.GUARD_BEFORE_EFFECT
+            self.writes = [struck]
             return Mechanism.UNCONDITIONAL
         earlier = [e for e in self._until(struck) if e.delivery == struck.delivery]
         durable = [e for e in earlier if _of(e).access is Access.DURABLE]
         if not self.problem.code.startswith("IDM1"):
             return self._of_loss(struck, durable)
+        own = [write for write in self.writes if self._is_own(struck, write)]
+        if kind is FaultKind.LOST and own:
+            self.writes = own
+            return Mechanism.LOST_REPLY
         # A further delivery did it again: did it look for a mark that is only written afterwards?
         for write in reversed(self.writes):
             later = [e for e in self.effects[self._at(write) + 1 :] if e.delivery == write.delivery]
@@ -149,30 +189,60 @@ class _View:
                 self.read = write
                 return Mechanism.EFFECT_BEFORE_GUARD
         self.guard = next((e for e in earlier if _of(e).lease_seconds is not None), None)
-        # The redelivery comes when the claim has run out.
-        return Mechanism.GUARD_EXPIRES if self.guard is not None else self._of_duplicate()
+        # The redelivery comes when the claim has run out, and gets it for itself.
+        return (
+            Mechanism.GUARD_EXPIRES
+            if self.guard is not None and self._is_got_again(self.guard)
+            else self._of_duplicate()
+        )
+
+    def _is_own(self, struck: Event, write: Event) -> bool:
+        """Whether the delivery that a fault struck does this after it."""
+        place = next(number for number, event in enumerate(self.history) if event is struck)
+        later = [event for number, event in enumerate(self.history) if number > place]
+        return write.delivery == struck.delivery and any(event is write for event in later)
+
+    def _is_got_again(self, claim: Event) -> bool:
+        later = [e for e in self.effects[self._at(claim) + 1 :] if e.delivery != claim.delivery]
+        return any(
+            _of(e).label == _of(claim).label and _of(e).source == _of(claim).source and e.outcome != "None"
+            for e in later
+        )
 
     def _of_loss(self, struck: Event, durable: Sequence[Event]) -> Mechanism:
         survivors = [e for e in durable if e not in self.writes]
         if survivors:
             self.guard = survivors[-1]
-            same = _of(self.guard).label.endswith(".commit") and _of(self.guard).store == self.problem.store
-            return Mechanism.TWO_COMMITS if same else Mechanism.GUARD_BEFORE_EFFECT
+            ends = _of(self.guard).label.endswith((".commit", ".savepoint", ".release"))
+            if ends and _of(self.guard).store == self.problem.store:
+                return Mechanism.TWO_COMMITS
+            return self._of_claim()
         if durable:
             self.guard = durable[-1]
             is_key = self.fact.kind is FactKind.KEY
-            return Mechanism.TWO_COMMITS if is_key else Mechanism.GUARD_BEFORE_EFFECT
+            return Mechanism.TWO_COMMITS if is_key else self._of_claim()
         ended = [e for e in self.history.endings() if e.delivery == struck.delivery]
         if any(e.ending is Ending.OK for e in ended):
             return Mechanism.SWALLOWED
+        later = [e for e in self.effects if self._is_own(struck, e) and _of(e).access is Access.DURABLE]
+        if later:
+            # A finally, or an except, says that it is done.
+            self.guard = later[-1]
         return Mechanism.GUARD_BEFORE_EFFECT
+
+    def _of_claim(self) -> Mechanism:
+        """What outlives the crash is a mark that work is done; or, where nobody gets past it, one that it is under way."""
+        assert self.guard is not None
+        in_sql = _of(self.guard).label.endswith(".commit")
+        stuck = self.problem.code.startswith("IDM3") and not in_sql
+        return Mechanism.NO_EXPIRY if stuck else Mechanism.GUARD_BEFORE_EFFECT
 
     def _of_duplicate(self) -> Mechanism:
         fact = self.fact
         keyed = fact.once is not None or any(
             name not in fact.generated and self.makes_up(fact.group, name) for name in fact.identity
         )
-        if keyed or self._asks_anew():
+        if keyed or self._asks_anew() or self._asks_for_its_own():
             return Mechanism.NEW_ID
         if fact.kind in _OUTSIDE:
             return Mechanism.CALL_WITHOUT_KEY
@@ -193,6 +263,18 @@ class _View:
                 by_delivery = asked.setdefault((effect.label, effect.source), {})
                 by_delivery.setdefault(event.delivery, _names(event, writing=False))
         return any(len(seen) > 1 and len(set(seen.values())) == len(seen) for seen in asked.values())
+
+    def _asks_for_its_own(self) -> bool:
+        """Whether a delivery looks for the very value that it has made up: nobody else can have written it."""
+        own = [
+            str(value)
+            for name, value in self.fact.fields.items()
+            if name not in self.fact.generated and self.makes_up(self.fact.group, name)
+        ]
+        details = [_of(event).detail for event in self.effects if _is_look(event)]
+        return any(
+            len(value) >= _MADE_UP_LENGTH_MIN and value in detail for value in own for detail in details
+        )
 
     def _is_released_by_another(self) -> bool:
         """Whether a delivery takes a key away that another one has set after it."""
@@ -218,30 +300,45 @@ class _View:
     # -- in words ------------------------------------------------------------------------------------------
 
     def told(self, mechanism: Mechanism) -> str:
-        what = _named(self.writes[-1]) if self.writes else "the effect"
+        telling = [e for e in self.writes if not _of(e).label.endswith(_AFTERTHOUGHTS)] or self.writes
+        what = _named(telling[-1]) if telling else "the effect"
         guard = self._named_guard()
         read = _named(self.read) if self.read is not None else "the look"
         struck = _named(self.struck) if self.struck is not None else "the fault"
         side = (
             str(self.struck.fault.side) if self.struck is not None and self.struck.fault is not None else "at"
         )
+        fault = self.struck.fault.kind if self.struck is not None and self.struck.fault is not None else None
+        blow = _BLOWS.get(fault, "crash") if fault is not None else "crash"
+        side = "to" if fault in (FaultKind.LOST, FaultKind.RESENT) else side
         table = self.fact.group
+        if fault is FaultKind.RESENT and mechanism is Mechanism.GUARD_BEFORE_EFFECT:
+            return f"{struck} takes effect, its reply is lost, and the client sends it again: it finds what it has done itself, and the job takes itself for a duplicate"
+        if mechanism is Mechanism.GUARD_BEFORE_EFFECT and self._is_afterwards():
+            return f"{guard} says that it is done, though the {blow} {side} {struck} has kept it from being done: the redelivery stops at the guard"
+        if mechanism is Mechanism.NO_EXPIRY and self.problem.code != "IDM302":
+            return f"{guard} claims it, and the {blow} {side} {struck} leaves the claim behind: nobody takes it away, and no retry gets past it"
         return {
             Mechanism.RELEASE_WITHOUT_OWNER: f"{guard} releases what another delivery holds by now: it does not ask whose it is",
             Mechanism.GUARD_EXPIRES: f"{guard} is gone after {self._lease()}; a delivery that is later or slower than that meets no guard",
             Mechanism.CHECK_THEN_ACT: f"the window between {read} and {guard}: both deliveries look before either has written",
             Mechanism.LOST_UPDATE: f"{read} is what {guard} is computed from; what another delivery writes in between is overwritten",
-            Mechanism.TWO_COMMITS: f"{guard} stands, and what comes after it is lost with the crash {side} {struck}; the redelivery takes the first part for the whole",
-            Mechanism.GUARD_BEFORE_EFFECT: f"{guard} says that it is done before it is done: the crash comes {side} {struck}, and the redelivery stops at the guard",
-            Mechanism.EFFECT_BEFORE_GUARD: f"{read} comes before {guard}, which says that it is done: the crash comes in between, and the redelivery does it again",
+            Mechanism.TWO_COMMITS: f"{guard} stands, and what comes after it is lost with the {blow} {side} {struck}; the redelivery takes the first part for the whole",
+            Mechanism.GUARD_BEFORE_EFFECT: f"{guard} says that it is done before it is done: the {blow} comes {side} {struck}, and the redelivery stops at the guard",
+            Mechanism.EFFECT_BEFORE_GUARD: f"{read} comes before {guard.rstrip(',')}, which says that it is done: the {blow} comes in between, and the redelivery does it again",
             Mechanism.SWALLOWED: f"{struck} fails, the job catches the error and ends as if all were well: nobody comes again",
-            Mechanism.NO_EXPIRY: f"the crash {side} {struck} leaves {table} behind, which has no expiry: nobody takes it away",
+            Mechanism.NO_EXPIRY: f"the {blow} {side} {struck} leaves {table} behind, which has no expiry: nobody takes it away",
+            Mechanism.LOST_REPLY: f"{struck} has taken effect, only its reply is lost; the job takes that for a failure, and goes on to {what}",
             Mechanism.LOST_WRITE: "Redis goes on from an older state: a guard that lives in Redis alone is gone with its last writes",
             Mechanism.NEW_ID: "what should say that it is the same job is made up anew in each run, so no delivery recognises the other",
             Mechanism.CALL_WITHOUT_KEY: f"{what} carries nothing by which the other side could tell a repetition from a second order",
             Mechanism.MISSING_CONSTRAINT: f"nothing in {table} says that this row may be there once only",
             Mechanism.UNCONDITIONAL: f"{what} does the same again whatever is there already: it asks for no state that it starts from",
         }[mechanism]
+
+    def _is_afterwards(self) -> bool:
+        """Whether the delivery sets the guard after the fault has struck it."""
+        return self.struck is not None and self.guard is not None and self._is_own(self.struck, self.guard)
 
     def _named_guard(self) -> str:
         """A COMMIT says little: what it commits is named."""
@@ -291,6 +388,12 @@ class _View:
             ):
                 keys = " AND ".join(f"{name} = :{name}" for name in fact.identity) or "..."
                 column = next(iter(self.difference.columns), None)
+                if column is not None and mechanism is Mechanism.LOST_UPDATE:
+                    return (
+                        "-- both in one transaction, the lock before whatever it is computed from\n"
+                        f"SELECT {column} FROM {fact.group} WHERE {keys} FOR UPDATE;\n"
+                        f"UPDATE {fact.group} SET {column} = ... WHERE {keys};"
+                    )
                 if column is not None:
                     return (
                         "-- in the same transaction, first; go on only if it inserts a row\n"
@@ -316,16 +419,14 @@ class _View:
     def _is_target(self, event: Event) -> bool:
         """Whether an effect writes the thing that differs."""
         effect = _of(event)
-        if (
-            effect.access is Access.READ
-            or effect.store != self.problem.store
-            or effect.label.endswith(".commit")
-        ):
+        if not _is_write(event) or effect.store != self.problem.store or effect.label.endswith(".commit"):
             return False
         if self.fact.kind is FactKind.ROW:
             return effect.label.endswith(f".{self.fact.group}")
         if self.fact.kind is FactKind.KEY:
-            return str(self.fact.fields.get("key")) in effect.detail
+            key = str(self.fact.fields.get("key"))
+            names = _names(event, writing=True)
+            return (effect.store, key) in names if names else key in effect.detail
         return True
 
     def _at(self, event: Event) -> int:
@@ -348,8 +449,21 @@ def _of(event: Event) -> Effect:
 
 
 def _is_look(event: Event) -> bool:
+    """A SELECT ... FOR UPDATE is one: that it also takes a lock is another matter."""
     effect = _of(event)
+    if ".select" in effect.label:
+        return True
     return effect.access is Access.READ and not effect.label.endswith((".commit", ".rollback", ".WATCH"))
+
+
+def _is_write(event: Event) -> bool:
+    return _of(event).access is not Access.READ and not _is_look(event)
+
+
+def _asks_first(event: Event) -> bool:
+    """Whether a command takes effect only where nothing is there yet, and says so."""
+    effect = _of(event)
+    return "NX" in effect.label.rpartition(".")[2] or " NX" in effect.detail
 
 
 def _names(event: Event, *, writing: bool) -> frozenset[tuple[str, str]]:

@@ -20,6 +20,7 @@ class GuardKind(StrEnum):
     NX = "only if new"
     WATCH = "watched keys"
     MULTI = "one transaction"
+    COMMIT = "one commit"
     LOCK = "Redis lock"
 
 

@@ -113,6 +113,14 @@ def _result(report: Mapping[str, Any], finding: Mapping[str, Any], numbers: Mapp
     example = finding["counterexample"]
     command = f" Replay: {example['command']}" if example["command"] else ""
     summary, cause = _sentence(finding["summary"]), _sentence(finding["cause"])
+    mechanism = (
+        f" Cause: {_sentence(finding['mechanism'] + ': ' + finding['because'])}"
+        if finding["mechanism"]
+        else ""
+    )
+    told = {name: _lines(finding[name]) for name in ("mechanism", "because", "snippet") if finding[name]}
+    if report["proof_text"]:
+        told["mends"] = _lines(report["proof_text"])
     return {
         "ruleId": finding["code"],
         "ruleIndex": numbers[finding["code"]],
@@ -120,7 +128,8 @@ def _result(report: Mapping[str, Any], finding: Mapping[str, Any], numbers: Mapp
         "level": _LEVELS.get(finding["verdict"], "note"),
         "message": {
             "text": _said(
-                f"{summary} Happens when: {cause} Remedy: {_sentence(finding['remedy'])}{command}", whole=True
+                f"{summary}{mechanism} Happens when: {cause} Remedy: {_sentence(finding['remedy'])}{command}",
+                whole=True,
             )
         },
         "locations": [_located(finding["source"], report)],
@@ -131,6 +140,7 @@ def _result(report: Mapping[str, Any], finding: Mapping[str, Any], numbers: Mapp
             "plan": example["plan"],
             "trials": finding["trials"],
             "also": finding["also"],
+            **told,
         },
     }
 
@@ -309,6 +319,11 @@ def _said(text: str, *, whole: bool = False) -> str:
         text = f"{text[: _TEXT_MAX - 1]}…"
     text = re.sub(r"\{(\d+)\}", r"{{\1}}", text)
     return re.sub(r"\[([^\[\]]*)\]\(", r"\\[\1\\](", text)
+
+
+def _lines(text: str) -> str:
+    """Lines as they are indented, each of them without anything that would steer a terminal."""
+    return "\n".join(line[: len(line) - len(line.lstrip(" "))] + clean(line) for line in text.splitlines())
 
 
 def _sentence(text: str) -> str:

@@ -40,8 +40,8 @@ class TestFailure:
                 "*IDM101  row duplicated*",
                 REPLAY,
                 "*= idemfuzz =*",
-                "✓ test_it.py::test_right holds: *",
-                "✗ test_it.py::test_naive violated: IDM101 row duplicated",
+                "✓ test_it.py::test_right  holds: *",
+                "✗ test_it.py::test_naive  violated: IDM101 row duplicated",
                 "FAILED test_it.py::test_naive - IDM101 row duplicated: *",
             ]
         )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Engine, String, exists, insert, literal, select, update
+from sqlalchemy import Engine, String, exists, func, insert, literal, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from quality.schema import contacts, orders, products, reservations, seats, users
+from quality.schema import contacts, counters, imports, orders, products, reservations, seats, users
 
 
 def check_then_insert(engine: Engine, email: str) -> None:
@@ -96,3 +96,38 @@ def set_flag_with_get(redis: Any, gateway: Any, order_id: int) -> None:
         pipeline.hset("charged", str(order_id), "1")
         pipeline.incr("charged:total")
         pipeline.execute()
+
+
+def count_imported(engine: Engine, files: list[str]) -> None:
+    """A total that is read, kept in a variable and written back: what came in between is overwritten."""
+    for file in files:
+        with engine.begin() as connection:
+            if connection.execute(select(imports.c.state).where(imports.c.file == file)).first() is not None:
+                continue
+            connection.execute(insert(imports).values(file=file, state="done"))
+        with engine.connect() as connection:
+            total = connection.execute(select(func.count()).select_from(imports)).scalar_one()
+        with engine.begin() as connection:
+            connection.execute(update(counters).where(counters.c.name == "files").values(value=total))
+
+
+def keep_balance(engine: Engine, steps: dict[str, int]) -> None:
+    """Each step is marked once, and the balance goes through a variable between its SELECT and its UPDATE."""
+    for step, cents in steps.items():
+        with engine.begin() as connection:
+            if connection.execute(select(imports.c.state).where(imports.c.file == step)).first() is not None:
+                continue
+            connection.execute(insert(imports).values(file=step, state="done"))
+        with engine.connect() as connection:
+            value = connection.execute(
+                select(counters.c.value).where(counters.c.name == "files")
+            ).scalar_one()
+        with engine.begin() as connection:
+            connection.execute(update(counters).where(counters.c.name == "files").values(value=value + cents))
+
+
+def keep_score(redis: Any, points: dict[str, int]) -> None:
+    """GET and SET of one key with another delivery's SET in between."""
+    for reason, count in points.items():
+        if redis.sadd("counted", reason):
+            redis.set("score", int(redis.get("score") or 0) + count)

@@ -523,6 +523,35 @@ RACES = [
     Case(races.watch_too_late, "IDM103", OVERLAP, 20, {"event": "e1"}, ["redis"], only=True),
     Case(races.watch_without_multi, "IDM103", OVERLAP, 20, {"event": "e1"}, ["redis"], only=True),
     Case(races.set_flag_with_get, "IDM103", OVERLAP, 20, {"order_id": 7}, ["redis", "gateway"]),
+    Case(
+        races.count_imported,
+        "IDM102",
+        OVERLAP,
+        40,
+        {"files": ["may.csv", "june.csv"]},
+        tables=[imports, counters],
+        seed=lambda world: _put(world, counters, {"name": "files", "value": 0}),
+        also=["IDM202"],
+    ),
+    Case(
+        races.keep_balance,
+        "IDM102",
+        OVERLAP,
+        40,
+        {"steps": {"fee": 5, "tax": 7}},
+        tables=[imports, counters],
+        seed=lambda world: _put(world, counters, {"name": "files", "value": 3}),
+        also=["IDM202"],
+    ),
+    Case(
+        races.keep_score,
+        "IDM103",
+        OVERLAP,
+        40,
+        {"points": {"won": 5, "fair": 7}},
+        ["redis"],
+        also=["IDM202"],
+    ),
 ]
 
 SERVERS = [POSTGRESQL, MARIADB]

@@ -252,6 +252,99 @@ def test_serializable_mends_a_check_then_act(db: Any) -> None:
     assert mends == {"UNIQUE(proof_notes.order_id, body)": True, "SERIALIZABLE": True}
 
 
+def mends_of(report: Report) -> dict[str, bool]:
+    assert report.verdict == "violated", report.notes
+    return {mend.guards[0].name: mend.verified for mend in report.mends}
+
+
+ONE = "one transaction for 2 commits"
+
+
+def test_one_transaction_mends_two_commits(db: Any) -> None:
+    """Goal: what a crash between the commits tears is whole when there is one commit; nothing of it is left behind."""
+
+    def ship() -> None:
+        with db.begin() as connection:
+            mine = update(orders).where(orders.c.id == 7, orders.c.status == "new").values(status="shipped")
+            if not connection.execute(mine).rowcount:
+                return
+        with db.begin() as connection:
+            connection.execute(insert(notes).values(order_id=7, body="shipped"))
+
+    report = prove(ship, db=db)
+    assert [finding.mechanism for finding in report.findings] == ["two commits that should be one"]
+    (mend,) = (mend for mend in report.mends if mend.guards[0].name == ONE)
+    assert mend.verified, mend.why
+    assert mend.plans > 5
+    assert "begin()" in mend.how
+    # Afterwards each commit is one again.
+    with db.begin() as connection:
+        connection.execute(insert(notes).values(order_id=8, body="first"))
+    with db.connect() as connection:
+        connection.execute(insert(notes).values(order_id=8, body="second"))
+        connection.rollback()
+        assert connection.execute(select(notes.c.body).where(notes.c.order_id == 8)).scalars().all() == [
+            "first"
+        ]
+
+
+def test_one_transaction_is_not_tried_for_a_plain_insert(db: Any) -> None:
+    """Goal: two rows that any duplicate writes again are twice there, in one commit or in two."""
+
+    def note() -> None:
+        for body in ("first", "second"):
+            with db.begin() as connection:
+                connection.execute(insert(notes).values(order_id=7, body=body))
+
+    assert ONE not in mends_of(idemfuzz.check(note, job=note, stores={"db": db}, prove=True, max_trials=20))
+
+
+def test_one_transaction_does_not_mend_what_is_in_redis(db: Any, cache: Any) -> None:
+    """Goal: a mark outside of the database is in no transaction of its: it is not said to help."""
+
+    def ship() -> None:
+        if not cache.set("claim:7", "me", nx=True):
+            return
+        with db.begin() as connection:
+            connection.execute(update(orders).where(orders.c.id == 7).values(status="paid"))
+        with db.begin() as connection:
+            connection.execute(insert(notes).values(order_id=7, body="shipped"))
+
+    assert mends_of(prove(ship, db=db, cache=cache))[ONE] is False
+
+
+@pytest.mark.parametrize("stacks", ["sqlite+fakeredis"], indirect=True)
+def test_one_transaction_of_an_async_job(db: Any) -> None:
+    """Goal: coroutines share a thread, which a lock that is kept for longer would stop: it is not tried."""
+
+    async def ship() -> None:
+        with db.begin() as connection:
+            mine = update(orders).where(orders.c.id == 7, orders.c.status == "new").values(status="shipped")
+            if not connection.execute(mine).rowcount:
+                return
+        with db.begin() as connection:
+            connection.execute(insert(notes).values(order_id=7, body="shipped"))
+
+    assert ONE not in mends_of(prove(ship, db=db))
+
+
+def test_a_rollback_of_the_second_part_keeps_the_first(db: Any) -> None:
+    """Goal: with one transaction the job does what it did: what it rolls back itself goes, what it committed stays."""
+
+    def ship() -> None:
+        with db.begin() as connection:
+            mine = update(orders).where(orders.c.id == 7, orders.c.status == "new").values(status="shipped")
+            if not connection.execute(mine).rowcount:
+                return
+        with db.connect() as connection:
+            connection.execute(insert(notes).values(order_id=7, body="a mistake"))
+            connection.rollback()
+        with db.begin() as connection:
+            connection.execute(insert(notes).values(order_id=7, body="shipped"))
+
+    assert mends_of(prove(ship, db=db))[ONE] is True
+
+
 # -- bad input ------------------------------------------------------------------------------------------------------------
 
 

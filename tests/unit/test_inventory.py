@@ -192,3 +192,16 @@ def test_a_lost_path_and_a_broken_file_of_verdicts_are_refused(tmp_path: Path) -
     (tmp_path / ".idemfuzz" / "verdicts.json").write_text("{}", encoding="utf-8")
     with pytest.raises(Unusable, match=r"verdicts\.json"):
         take_inventory([tmp_path], tmp_path)
+
+
+def test_the_shop_is_complete_against_a_hand_count() -> None:
+    """Goal: what its web application hands to a queue, and what a job does: the right variants, no others."""
+    examples = Path(__file__).parents[2] / "examples"
+    assert names(take_inventory([examples / "shop"], examples)) == [
+        "shop.jobs.create_user.create_user_right",
+        "shop.jobs.generate_report.generate_report_right",
+        "shop.jobs.process_payment.process_payment_right",
+        "shop.jobs.send_email.send_email_right",
+        "shop.jobs.update_status.notify_customer",
+        "shop.jobs.update_status.update_status_right",
+    ]

@@ -156,6 +156,18 @@ def test_a_result_says_what_where_why_and_how_to_see_it() -> None:
         assert part in result["message"]["text"]
 
 
+def test_a_result_names_the_cause_and_the_snippet() -> None:
+    """Goal: who reads the finding in a code host knows why, and what to write, without the other reports."""
+    why = {
+        "mechanism": "check-then-act",
+        "because": "both look before",
+        "snippet": "CREATE INDEX a;\n  INSERT",
+    }
+    (result,) = results(report(finding(**why)))
+    assert "Cause: check-then-act: both look before." in result["message"]["text"]
+    assert result["properties"]["snippet"] == "CREATE INDEX a;\n  INSERT"
+
+
 def test_a_finding_in_doubt_is_a_warning_and_a_note_a_note() -> None:
     assert results(report(finding(verdict=Verdict.UNKNOWN)))[0]["level"] == "warning"
     notes = (Note("IDM401", "it raises"), Note("IDM901", "it differs"))

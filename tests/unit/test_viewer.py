@@ -107,7 +107,12 @@ def racing() -> Report:
         end(2),
     )
     clean = (*events[:1], events[2], effect(1, "COMMIT", label="db.commit"), end(1))
-    found = finding(*events, plan=replace(OVERLAP, faults=(fault,)))
+    why = {
+        "mechanism": "check-then-act",
+        "because": "both look before",
+        "snippet": "CREATE UNIQUE INDEX uq_users",
+    }
+    found = finding(*events, plan=replace(OVERLAP, faults=(fault,)), **why)
     return replace(report(found, certificate=CERTIFICATE), reference=History(clean))
 
 
@@ -147,6 +152,8 @@ class TestFinding:
         for part in (
             "the ack is lost",
             "Add a unique key",
+            "check-then-act: both look before",
+            "CREATE UNIQUE INDEX uq_users",
             "idemfuzz run t.py::test --plan v1:x2",
             "3 of 3 times",
         ):

@@ -8,7 +8,8 @@ that its parameters keep their types.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -73,6 +74,9 @@ class Guards:
         self._tables = tables
         self._seen: dict[str, Source | None] = {}
         self._levels: dict[str, Source | None] = {}
+        self._commits: Counter[Hashable] = Counter()
+        self.commits_max = 0
+        """How often the busiest delivery has committed something."""
         self._away: tuple[Guard, ...] = ()
         self._keys_away: list[tuple[str, Key]] = []
         self._rewritten: dict[str, tuple[str | None, Sequence[int] | None, bool]] = {}
@@ -84,6 +88,15 @@ class Guards:
         """A delivery is about to execute this."""
         if sql not in self._seen:
             self._seen[sql] = source
+
+    def note_commit(self, scope: Hashable) -> None:
+        """A delivery commits something that it has written."""
+        self._commits[scope] += 1
+        self.commits_max = max(self.commits_max, self._commits[scope])
+
+    def forget_commits(self, scope: Hashable) -> None:
+        """The delivery has ended."""
+        self._commits.pop(scope, None)
 
     def found(self) -> list[Guard]:
         """Each guard once, with the line that was seen first."""

@@ -212,6 +212,7 @@ class SqlStore:
         for number, connection in self._tap.connections_of(scope).items():
             if number not in kept:
                 self._tap.drop(connection)
+        self._guards.forget_commits(scope)
         left = self._tap.locks_left_by(scope)
         if left:
             # The process of a forking worker ends here, and its pool with it.
@@ -237,7 +238,7 @@ class SqlStore:
     def mends(
         self, differences: Sequence[Difference], volatile: Callable[[str, str], bool]
     ) -> Sequence[Guard]:
-        """A unique key on what says which row it is of rows that were written twice, and SERIALIZABLE."""
+        """A unique key on what says which row it is of rows that were written twice, one transaction for all, SERIALIZABLE."""
         found: dict[Guard, None] = {}
         mine = [d for d in differences if d.store == self.name]
         for difference in mine:
@@ -256,6 +257,11 @@ class SqlStore:
                 mark = "|".join([table.name, *columns])
                 name = f"UNIQUE({table.name}.{', '.join(columns)})"
                 found.setdefault(Guard(GuardKind.UNIQUE, self.name, name, mark))
+        commits = self._guards.commits_max
+        if mine and commits > 1 and not is_async(self.engine):
+            found.setdefault(
+                Guard(GuardKind.COMMIT, self.name, f"one transaction for {commits} commits", "one commit")
+            )
         if mine and self.engine.url.get_backend_name() != "sqlite" and not self._options.isolation:
             found.setdefault(Guard(GuardKind.ISOLATION, self.name, "SERIALIZABLE", "SERIALIZABLE"))
         return list(found)
@@ -289,15 +295,23 @@ class SqlStore:
             for guard in with_:
                 if guard.kind is GuardKind.ISOLATION:
                     self.isolate(guard.mark)
+                elif guard.kind is GuardKind.COMMIT:
+                    self._tap.join()
         except BaseException:
             self._put_back()
             raise
+
+    def finish(self) -> None:
+        """The delivery at work has done all that it does, and has not failed."""
+        self._tap.finish()
 
     def remedy(self, guard: Guard) -> str:
         """What a person would write to have this guard."""
         if guard.kind is GuardKind.UNIQUE:
             table, *columns = guard.mark.split("|")
             return f"CREATE UNIQUE INDEX uq_{table}_{columns[0]} ON {table} ({', '.join(columns)})"
+        if guard.kind is GuardKind.COMMIT:
+            return "with engine.begin() as connection:, once around all that the job writes (or one session.commit() at its end)"
         return (
             f'create_engine(url, isolation_level="{guard.mark}"), and try again what could not be serialised'
         )
@@ -327,6 +341,7 @@ class SqlStore:
 
     def _put_back(self) -> None:
         self._guards.take(())
+        self._tap.part()
         if self._tap.level is not None:
             self._tap.level = None
             # No connection must keep the level.

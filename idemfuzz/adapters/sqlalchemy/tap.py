@@ -17,6 +17,7 @@ from sqlalchemy.engine import Engine
 from idemfuzz.abc import Errors, Gate
 from idemfuzz.adapters.sqlalchemy.awaited import closing, forget, is_async, plain
 from idemfuzz.adapters.sqlalchemy.footprint import Books, Footprints, Isolation, isolation_of, literal
+from idemfuzz.adapters.sqlalchemy.joining import Joining
 from idemfuzz.adapters.sqlalchemy.reconnection import Reconnections, disconnected, reveals
 from idemfuzz.adapters.sqlalchemy.statement import Statement, shown, understand
 from idemfuzz.model import Access, Effect, FaultKind, Source
@@ -71,6 +72,8 @@ class DialectTap:
         self.defined = False
         self.level: str | None = None
         """The isolation level that connections get where the job does not ask for one."""
+        self.joining: Joining | None = None
+        """Where it is there, all that a delivery commits is one transaction."""
         self._name = name
         self._identity = identity
         self._flavour = flavour
@@ -168,6 +171,8 @@ class DialectTap:
         held = number in self._session_state
         for known in (self._dirty, self._hasty, self._session_state):
             known.discard(number)
+        if self.joining is not None:
+            self.joining.forget(connection)
         self._books.pop(number, None)
         self._levels.pop(number, None)
         self._forget_errors(connection)
@@ -309,30 +314,55 @@ class DialectTap:
             connection = self._connection_of(proxied)
             self._use(connection, scope)
             wrote = id(connection) in self._dirty
-            books = self._books_of(connection)
-            effect = Effect(
-                self._label("commit"),
-                self._name,
-                Access.DURABLE if wrote else Access.READ,
-                "COMMIT" if wrote else "COMMIT (nothing was written)",
-                (FaultKind.REFUSED, FaultKind.LOST) if wrote else (),
-                self._gate.source(),
-                self._footprints.commit(books),
-            )
-            self._gate.perform(
-                effect,
-                lambda: self._doing(connection, lambda: original(proxied)),
-                errors=self._errors(connection, _COMMITTING),
-            )
-            self._dirty.discard(id(connection))
-            books.end()
+            if wrote and self._guards is not None:
+                self._guards.note_commit(scope.key)
+            if self.joining is not None and (wrote or self.joining.holds(connection)):
+                proxy = self._proxies.get(id(connection), lambda: None)()
+                self.joining.put_off(scope.key, connection, proxy)
+                return
+            self._end_transaction(connection, lambda: original(proxied))
 
         return do_commit
+
+    def finish(self) -> None:
+        """The delivery at work comes to its end: what it has committed so far is committed now, all of it at once."""
+        scope = self._gate.scope()
+        if self.joining is None or scope is None or scope.dead:
+            return
+        connection = self.joining.connection_of(scope.key)
+        if connection is not None:
+            self._use(connection, scope)
+            self._end_transaction(connection, connection.commit)
+            self.joining.release(scope.key)
+
+    def _end_transaction(self, connection: Any, commit: Callable[[], None]) -> None:
+        wrote = id(connection) in self._dirty
+        books = self._books_of(connection)
+        effect = Effect(
+            self._label("commit"),
+            self._name,
+            Access.DURABLE if wrote else Access.READ,
+            "COMMIT" if wrote else "COMMIT (nothing was written)",
+            (FaultKind.REFUSED, FaultKind.LOST) if wrote else (),
+            self._gate.source(),
+            self._footprints.commit(books),
+        )
+        self._gate.perform(
+            effect,
+            lambda: self._doing(connection, commit),
+            errors=self._errors(connection, _COMMITTING),
+        )
+        self._dirty.discard(id(connection))
+        books.end()
 
     def _rollback(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
         def do_rollback(proxied: Any) -> None:
             scope = self._gate.scope()
             connection = self._connection_of(proxied)
+            if self.joining is not None and scope is not None and self.joining.holds(connection):
+                if not scope.dead:
+                    self.joining.roll_back(connection)
+                return
             books = self._books_of(connection)
             if scope is None or scope.dead or not (id(connection) in self._dirty or books.holds):
                 original(proxied)
@@ -442,12 +472,24 @@ class DialectTap:
 
     def meet(self, connection: Any, level: str | None = None) -> None:
         """A connection leaves its pool: no transaction of its has begun."""
+        if self.joining is not None and self.joining.holds(connection):
+            return
         self._met.add(id(connection))
         if level is not None:
             self._levels[id(connection)] = (connection, level)
         books = self._books.get(id(connection))
         if books is not None:
             books.end()
+
+    def join(self) -> None:
+        """From now on all that a delivery commits is one transaction; `part` takes it back."""
+        self.joining = Joining()
+        _join_engines(self._identity)
+
+    def part(self) -> None:
+        if self.joining is not None:
+            _part_engines(self._identity)
+            self.joining = None
 
     def welcome(self, connection: Any) -> None:
         """A connection of an Engine that the job has made."""
@@ -607,3 +649,28 @@ def _engine_connected(connection: Any) -> None:
         shown_url = engine.url.render_as_string(hide_password=True)
         if shown_url not in _strangers:
             _strangers.append(shown_url)
+
+
+_joined: set[Hashable] = set()
+
+
+def _join_engines(identity: Hashable) -> None:
+    """A delivery that has committed something goes on with the connection that holds it, whichever Engine it asks."""
+    if not _joined:
+        connect = Engine.raw_connection
+
+        def raw_connection(engine: Engine) -> Any:
+            tap = _taps.get(_identity_of(engine)) if _joined else None
+            scope = tap._gate.scope() if tap is not None and tap.joining is not None else None
+            held = tap.joining.again(scope.key) if tap and tap.joining and scope is not None else None
+            return held if held is not None else connect(engine)
+
+        raw_connection.__wrapped__ = connect  # type: ignore[attr-defined]
+        Engine.raw_connection = raw_connection  # type: ignore[method-assign, assignment]
+    _joined.add(identity)
+
+
+def _part_engines(identity: Hashable) -> None:
+    _joined.discard(identity)
+    if not _joined:
+        Engine.raw_connection = Engine.raw_connection.__wrapped__  # type: ignore[attr-defined, method-assign]

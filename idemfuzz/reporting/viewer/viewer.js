@@ -153,8 +153,9 @@
     world(main, found.state);
     trace = new Trace(main, search.reference_history, example.history, example);
     main.append(section("Why, and what to do", null, el("div", { class: "two" },
+      found.mechanism ? el("div", { class: "prose" }, el("h2", {}, "Cause"), el("p", {}, el("strong", {}, found.mechanism), `: ${found.because}`)) : "",
       el("div", { class: "prose" }, el("h2", {}, "Happens when"), el("p", {}, found.cause)),
-      el("div", { class: "prose" }, el("h2", {}, "Remedy"), el("p", {}, found.remedy)))));
+      el("div", { class: "prose" }, el("h2", {}, "Remedy"), el("p", {}, found.remedy), found.snippet ? el("pre", { class: "snippet" }, found.snippet) : ""))));
     main.append(section("Reproduce", null, el("p", {}, `It showed ${example.shown} of ${count(example.tried, "time")}${found.trials > 1 ? `, and in ${found.trials} trials of the search` : ""}.`),
       example.command ? copyable(example.command) : "", copyable(example.plan), example.saved ? el("p", { class: "where" }, "Saved as ", el("code", {}, example.saved)) : ""));
     if (found.also.length) main.append(section("The same cause also does", null, el("ul", { class: "notes" }, found.also.map((text) => el("li", {}, text)))));
