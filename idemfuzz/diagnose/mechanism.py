@@ -117,7 +117,7 @@ class _View:
             others = [e for e in self.effects if e.delivery != write.delivery]
             told = {name for e in (write, *self.writes) for name in _names(e, writing=True)}
             fitting = [e for e in looks if _names(e, writing=False) & told] or looks
-            for look in reversed(fitting):
+            for look in (*reversed(fitting), *reversed(looks)):
                 between = self.effects[self._at(look) : self._at(write)]
                 if any(e in others and _of(e).access is not Access.READ for e in between):
                     self.read, self.guard = look, write
@@ -277,6 +277,7 @@ class _View:
                 Mechanism.MISSING_CONSTRAINT,
                 Mechanism.GUARD_EXPIRES,
                 Mechanism.EFFECT_BEFORE_GUARD,
+                Mechanism.NEW_ID,
             )
             if added and stable and mechanism in unique:
                 columns = ", ".join(stable)
@@ -307,6 +308,8 @@ class _View:
             return (
                 "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
             )
+        if mechanism is Mechanism.SWALLOWED:
+            return "except Exception:\n    raise  # the queue delivers again; catch only what the job can set right"
         if mechanism is Mechanism.TWO_COMMITS:
             return "with engine.begin() as connection:  # one transaction around both parts\n    ..."
         return ""

@@ -26,7 +26,7 @@ CAUSES = {
     M.NO_EXPIRY: "lock_without_ttl lock_and_give_up redis_lock_without_timeout",
     M.CHECK_THEN_ACT: (
         "check_then_insert check_then_push watch_too_late watch_without_multi set_flag_with_get invite number_after_look "
-        "count_file_once get_then_set sismember_then_sadd hexists_then_hincrby fill_if_empty watch_another_key"
+        "count_file_once credit_behind_flag get_then_set sismember_then_sadd hexists_then_hincrby fill_if_empty watch_another_key"
     ),
 }
 LINES = [
@@ -46,6 +46,26 @@ def test_the_cause_is_named(case: Case, mechanism: M, stack: str, world: World) 
     assert finding.because
     if mechanism in (M.CHECK_THEN_ACT, M.EFFECT_BEFORE_GUARD):
         assert f"{case.kind}.py:" in finding.because
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "snippet", "stack"),
+    [
+        pytest.param(case, snippet, "sqlite", id=case.name)
+        for name, snippet in {
+            "sign_up_member": "CREATE UNIQUE INDEX uq_members_email ON members (email);",
+            "log_and_go_on": "raise  # the queue delivers again",
+        }.items()
+        for case in CASES
+        if case.name == name
+    ],
+    indirect=["case", "stack"],
+)
+def test_the_snippet_mends_what_the_cause_names(case: Case, snippet: str, stack: str, world: World) -> None:
+    """Goal: the remedy's lines fit the cause: no made-up id in a key, and no transaction for an error that was swallowed."""
+    finding = case.finding(case.check(world, max_trials=case.trials))
+    assert snippet in finding.snippet
 
 
 def test_each_name_is_a_planted_bug() -> None:
