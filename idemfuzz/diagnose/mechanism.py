@@ -374,6 +374,7 @@ class _View:
                 Mechanism.MISSING_CONSTRAINT,
                 Mechanism.GUARD_EXPIRES,
                 Mechanism.EFFECT_BEFORE_GUARD,
+                Mechanism.NEW_ID,
             )
             if added and stable and mechanism in unique:
                 columns = ", ".join(stable)
@@ -410,6 +411,8 @@ class _View:
             return (
                 "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
             )
+        if mechanism is Mechanism.SWALLOWED:
+            return "except Exception:\n    raise  # the queue delivers again; catch only what the job can set right"
         if mechanism is Mechanism.TWO_COMMITS:
             return "with engine.begin() as connection:  # one transaction around both parts\n    ..."
         return ""

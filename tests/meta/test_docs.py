@@ -225,6 +225,16 @@ def test_options_of_pytest_that_are_named_exist():
             assert f'"{option}"' in source, f"{page.name}: {option}"
 
 
+def test_the_api_page_has_what_is_exported():
+    """Goal: public is what is exported and documented. Method: names on the page against ``__all__``."""
+    import idemfuzz
+    from idemfuzz import abc
+
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^::: idemfuzz\.(?:\w+\.)*(\w+)$", text, re.M)
+    assert sorted(shown) == sorted({*idemfuzz.__all__, *abc.__all__} - {"__version__"})
+
+
 # -- the example of the README -----------------------------------------------------------------------------
 
 

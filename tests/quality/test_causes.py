@@ -56,6 +56,26 @@ def test_the_cause_is_named(case: Case, mechanism: M, stack: str, world: World) 
         assert f"{case.kind}.py:" in finding.because
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "snippet", "stack"),
+    [
+        pytest.param(case, snippet, "sqlite", id=case.name)
+        for name, snippet in {
+            "sign_up_member": "CREATE UNIQUE INDEX uq_members_email ON members (email);",
+            "log_and_go_on": "raise  # the queue delivers again",
+        }.items()
+        for case in CASES
+        if case.name == name
+    ],
+    indirect=["case", "stack"],
+)
+def test_the_snippet_mends_what_the_cause_names(case: Case, snippet: str, stack: str, world: World) -> None:
+    """Goal: the remedy's lines fit the cause: no made-up id in a key, and no transaction for an error that was swallowed."""
+    finding = case.finding(case.check(world, max_trials=case.trials))
+    assert snippet in finding.snippet
+
+
 def test_each_name_is_a_planted_bug() -> None:
     planted = {case.name for case in CASES}
     named = [name for names in CAUSES.values() for name in names.split()]
