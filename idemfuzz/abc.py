@@ -135,6 +135,10 @@ class Gate(Protocol):
         """
         ...
 
+    def aside(self, action: Callable[[], T]) -> T:
+        """Do what blocks its thread: within a job's coroutine on another thread, so that other deliveries can go on meanwhile."""
+        ...
+
 
 @runtime_checkable
 class Store(Protocol):

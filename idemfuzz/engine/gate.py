@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from typing import TypeVar
 
 from idemfuzz.abc import Errors, Scope
+from idemfuzz.engine import switching
 from idemfuzz.engine.execution import Cover, Execution, here
 from idemfuzz.engine.loop import Conductor
 from idemfuzz.engine.source import innermost_user_line
@@ -14,6 +18,13 @@ from idemfuzz.model import Effect, Event, EventKind, Fact, Fault, FaultKind, Poi
 
 T = TypeVar("T")
 _NO_ERRORS = Errors()
+_ASIDES_MAX = 64
+
+
+@cache
+def _asides() -> ThreadPoolExecutor:
+    """Threads for what would block an event loop; not the loop's own, which waits for them when it is closed."""
+    return ThreadPoolExecutor(_ASIDES_MAX, "idemfuzz-aside")
 
 
 class TrialGate:
@@ -36,6 +47,12 @@ class TrialGate:
 
     def wait(self, awaitable: Awaitable[T]) -> T:
         result: T = self._conductor.wait(awaitable)
+        return result
+
+    def aside(self, action: Callable[[], T]) -> T:
+        if here.execution is None or not switching.can_wait():
+            return action()
+        result: T = switching.wait(asyncio.get_running_loop().run_in_executor(_asides(), action))
         return result
 
     def perform(

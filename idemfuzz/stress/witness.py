@@ -131,6 +131,9 @@ class WitnessGate:
             "asynchronous clients are not watched in worker processes; search this job with `idemfuzz run`"
         )
 
+    def aside(self, action: Callable[[], T]) -> T:
+        return action()
+
     def tell(self, event: str, **fields: Any) -> None:
         """Report something that is no Effect."""
         self._reporter.send({"event": event, "at": time.monotonic(), "pid": os.getpid(), **fields})

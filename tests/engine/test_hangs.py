@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -76,3 +77,46 @@ def test_a_wait_for_a_lock_that_nobody_gives_back_is_broken_off(engine: Any) -> 
 
     report = check(job, job=job, stores={"db": engine}, timeout=1.0, faults=["duplicate"])
     assert report.codes == ("IDM304",), [str(note) for note in report.notes]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sql_url", ["postgresql", "mysql"], indirect=True)
+@pytest.mark.parametrize(
+    ("name", "codes"), [("counted_again", ("IDM101", "IDM102")), ("counted_once", ())], ids=["wrong", "right"]
+)
+def test_a_coroutine_may_wait_for_a_lock_in_a_driver_that_blocks(
+    engine: Any, name: str, codes: tuple[str, ...]
+) -> None:
+    """Goal: a synchronous engine in an `async def` job does not stop the search. Method: both deliveries update one row."""
+    counters = sa.Table(
+        "counters",
+        sa.MetaData(),
+        sa.Column("n", sa.Integer, primary_key=True),
+        sa.Column("value", sa.Integer),
+    )
+    metadata.create_all(engine)
+    counters.create(engine)
+    with engine.begin() as connection:
+        connection.execute(counters.insert().values(n=1, value=0))
+
+    async def counted_again() -> None:
+        with engine.begin() as connection:
+            connection.execute(counters.update().values(value=counters.c.value + 1))
+            await asyncio.sleep(0)
+            connection.execute(sa.select(users)).all()
+
+    async def counted_once() -> None:
+        with engine.begin() as connection:
+            connection.execute(counters.update().values(value=1))
+            await asyncio.sleep(0)
+            if connection.execute(sa.select(users)).first() is None:
+                connection.execute(users.insert().values(email="a@b"))
+
+    job = {"counted_again": counted_again, "counted_once": counted_once}[name]
+    report = check(lambda: asyncio.run(job()), job=job, stores={"db": engine})
+    assert set(report.codes) <= set(codes), [str(finding) for finding in report.findings]
+    assert report.verdict == ("violated" if codes else "holds"), [str(note) for note in report.notes]
+    (interleave,) = (part for part in report.certificate.coverage if part.explorer == "interleave")
+    assert interleave.exhaustive
+    assert interleave.classes is not None
+    assert interleave.classes >= 2

@@ -88,6 +88,8 @@ class DialectTap:
         self._session_state: set[int] = set()
         self._left: dict[Hashable, list[Any]] = {}
         self._hasty: set[int] = set()
+        self._blocks = False
+        """Whether its driver has the thread wait for a server."""
         self._under_way: set[int] = set()
         """Connections whose driver has something to do for a delivery at this moment."""
         self._labels: dict[str, str] = {}
@@ -110,6 +112,7 @@ class DialectTap:
             _watch_engines()
         _taps[self._identity] = self
         self._engine = engine
+        self._blocks = self._flavour.renews and not is_async(engine)
         self._current_footprints()
         event.listen(engine, "checkout", self._taken)
         event.listen(engine, "checkin", self._returned)
@@ -384,10 +387,18 @@ class DialectTap:
     def _doing(self, connection: Any, action: Callable[[], None]) -> None:
         number = id(connection)
         self._under_way.add(number)
-        try:
-            action()
-        finally:
-            self._under_way.discard(number)
+
+        def doing() -> None:
+            try:
+                action()
+            finally:
+                self._under_way.discard(number)
+
+        if self._blocks:
+            # A job that is a coroutine may use a driver that is not: a wait for a lock would stop the loop.
+            self._gate.aside(doing)
+        else:
+            doing()
 
     # -- footprints --------------------------------------------------------------------------------------
 
