@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median, quantiles
 
 import rich.table
+from rich.text import Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Table:
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="left" if number < 2 else "right")
         for row in self.rows:
-            table.add_row(*row)
+            # As it stands: a test's parameters in brackets are no markup.
+            table.add_row(*map(Text, row))
         table.caption, table.caption_justify = "\n".join(self.notes) or None, "left"
         return table
 

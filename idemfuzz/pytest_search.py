@@ -6,9 +6,9 @@ import functools
 import importlib
 import inspect
 import shlex
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -35,6 +35,8 @@ _DATABASE: pytest.StashKey[Any] = pytest.StashKey()
 _ACCEPTED: pytest.StashKey[list[baseline.Accepted]] = pytest.StashKey()
 _TIMED: pytest.StashKey[list[Any]] = pytest.StashKey()
 _OWN_SETTINGS: pytest.StashKey[bool] = pytest.StashKey()
+_SETTINGS = "_hypothesis_internal_use_settings"
+"""Where Hypothesis keeps the settings of a test."""
 _BYPASSED: pytest.StashKey[Any] = pytest.StashKey()
 _OWN_FIXTURES = ("request", "deliver", "monkeypatch", "capsys", "caplog", "capfd", "recwarn", "pytestconfig")
 _NOT_OPTIONS = ("job", "stores")
@@ -375,15 +377,17 @@ class GivenSubject:
                 raise Violated
 
         self._handle.inner_test = example
+        function = getattr(self._function, "__func__", self._function)
         if seed is not None:
-            hypothesis.seed(seed)(getattr(self._function, "__func__", self._function))
+            hypothesis.seed(seed)(function)
         try:
-            self._function(**self._arguments)
+            with _without_deadline(function):
+                self._function(**self._arguments)
         except Violated:
             # What Hypothesis has to say of it, the report says better.
             pass
         except Unsatisfiable:
-            # Each of the few examples that there are was judged here, and so was none to Hypothesis: see `_is_shown`.
+            # What was judged here may be none to Hypothesis: `_is_shown`.
             if not pursuit.looked:
                 raise
         finally:
@@ -395,7 +399,6 @@ class GivenSubject:
         from hypothesis.errors import UnsatisfiedAssumption
 
         _refuse_interactive(drawn)
-        began = time.monotonic()
         one = Example(kwargs=drawn)
         # Within a test these are its own.
         chosen = settings.default
@@ -408,10 +411,9 @@ class GivenSubject:
             if isinstance(failure.error, UnsatisfiedAssumption):
                 raise failure.error from None
             raise
-        limit = chosen.deadline
-        if not shown and limit is not None and time.monotonic() - began > limit.total_seconds() / 2:
-            # A search takes longer than a run of the body may, and Hypothesis would call that a failure. The example
-            # has been judged here; to Hypothesis it is none.
+        if not shown and chosen.deadline is not None:
+            # Its deadline could not be taken away: a search takes longer than a run of the body may, and Hypothesis would
+            # call that a failure. The example has been judged here; to Hypothesis it is none.
             reject()
         return shown
 
@@ -428,6 +430,22 @@ class GivenSubject:
             _conclude(self._item, report, example)
         elif pursuit.reports:
             _conclude(self._item, together(pursuit.reports))
+
+
+@contextmanager
+def _without_deadline(function: Any) -> Iterator[None]:
+    """While it runs, a test with ``@settings`` of its own has these, but for what a search cannot keep to."""
+    from hypothesis import settings
+
+    own = getattr(function, _SETTINGS, None)
+    if not isinstance(own, settings):
+        yield
+        return
+    setattr(function, _SETTINGS, settings(own, deadline=None))
+    try:
+        yield
+    finally:
+        setattr(function, _SETTINGS, own)
 
 
 def _refuse_interactive(drawn: Mapping[str, Any]) -> None:

@@ -55,10 +55,11 @@ def test_settings_of_its_own_are_kept_and_a_short_deadline_does_not_matter(suite
         PICKY
         + """
 @pytest.mark.idempotent(job=picky)
-@settings(max_examples=6, deadline=1)
+@settings(max_examples=60, deadline=1)
 @given(st.text(alphabet="ab", max_size=3))
 def test_right(engine, email):
     picky(email)
+    assert settings.default.max_examples == 60
 
 @pytest.mark.idempotent(job=picky)
 @settings(max_examples=40, deadline=1)
