@@ -36,7 +36,7 @@ def test_the_guard_that_carries_is_named(case: Case, store: str, world: World) -
     assert report.proof is not None, report.notes
     found = {" & ".join(sorted(guard.name for guard in r.guards)): str(r.role) for r in report.proof.removals}
     expected = PROOFS[case.title]
-    assert found == expected.get(store, expected["*"]), [r.why for r in report.proof.removals]
+    assert found == expected.get(store, expected["*"]), report.proof
 
 
 def test_the_table_speaks_of_cases_that_are_there() -> None:
