@@ -21,6 +21,7 @@ from idemfuzz import check
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 _ROWS_AT_ONCE = 10_000
+_RATIO_MAX = 1.2
 _METADATA = MetaData()
 _BILL = Table("bill", _METADATA, Column("ref", String(40), primary_key=True), Column("cents", Integer))
 _PAID = Table("paid", _METADATA, Column("id", Integer, primary_key=True), Column("ref", String(40)))
@@ -40,7 +41,7 @@ def measure(settings: Settings) -> tables.Table:
     )
     for name, engine in settings.opened(SQL):
         _METADATA.create_all(engine)
-        first = None
+        first = cost = 0.0
         filled = 0
         for size in SIZES:
             _fill(engine, filled, size)
@@ -60,6 +61,16 @@ def measure(settings: Settings) -> tables.Table:
                     f"{once:.2f}",
                 )
             )
+        ratio = cost / first
+        table.targets.append(
+            tables.Target(
+                f"trial cost, {SIZES[-1]:,} rows stored against {SIZES[0]:,} ({name})",
+                "-",
+                f"<= {_RATIO_MAX}x",
+                f"{ratio:.2f}x",
+                ratio <= _RATIO_MAX,
+            )
+        )
     return table
 
 
