@@ -101,19 +101,24 @@ class Fleet:
 
     def stop(self) -> int:
         """End every worker and all that it has started; how many horses there were to be killed."""
-        mine = self._descendants()
-        for process in mine:
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
         workers = {process.pid for process in self._workers.values()}
+        mine = self._descendants()
         for worker in self._workers.values():
+            # By its handle: just after its start the system tells no environment of it yet.
+            worker.kill()
             worker.wait()
+        horses: set[int] = set()
         deadline = time.monotonic() + _GONE_SECONDS_MAX
-        while self._descendants() and time.monotonic() < deadline:
+        while (mine := mine + self._descendants()) and time.monotonic() < deadline:
+            for process in mine:
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL)
+            horses |= {process.pid for process in mine} - workers
             self._reap_orphans()
             time.sleep(0.005)
+            mine = []
         self._workers.clear()
-        return sum(process.pid not in workers for process in mine)
+        return len(horses)
 
     def _begin(self) -> None:
         self._number += 1
