@@ -1,61 +1,42 @@
-"""One search: wires stores, taps, queues, engine, explorers and checkers; every front end uses it."""
+"""One search: what explorers propose is run on the stage, judged, made small, confirmed and told; every front end uses it."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from types import FunctionType
 from typing import Any
 
 from idemfuzz.abc import (
     Explorer,
     Extent,
-    Guarded,
     Irremovable,
-    JobCall,
     Options,
     Outcome,
     Proposal,
     Queue,
     Reference,
-    Scheduler,
     SearchingExplorer,
     Store,
-    Tap,
     Unusable,
 )
-from idemfuzz.adapters import load_adapters
 from idemfuzz.checkers import (
     Comparison,
     Judgement,
     Noise,
     Observed,
     Problem,
-    Span,
-    State,
     compare,
     judge,
-    strip,
 )
 from idemfuzz.checkers.causes import Candidate, Causes, Fallen
 from idemfuzz.checkers.levels import combined
 from idemfuzz.diagnose import CODES, cause_of, source_of, summary_of
 from idemfuzz.diagnose.mechanism import diagnosed
 from idemfuzz.diagnose.prover import Attempt, mended, proven
-from idemfuzz.engine import Interception, Trial, TrialGate, TrialResult
-from idemfuzz.engine.claims import Claims
-from idemfuzz.engine.clock import Clock
-from idemfuzz.engine.execution import Inheritance, here
-from idemfuzz.engine.keepsakes import Keepsakes
-from idemfuzz.engine.loop import Conductor
 from idemfuzz.engine.shrink import shrink
-from idemfuzz.engine.tasks import TaskExecution
 from idemfuzz.explorers import EXPLORERS
 from idemfuzz.explorers.budget import SEARCH_TRIALS_MIN, divided, is_wanted, thinned
 from idemfuzz.model import (
@@ -63,12 +44,10 @@ from idemfuzz.model import (
     Certificate,
     Counterexample,
     Coverage,
-    Delta,
     FaultKind,
     Finding,
     Guard,
     GuardKind,
-    Identity,
     Mend,
     Note,
     Plan,
@@ -77,10 +56,10 @@ from idemfuzz.model import (
     Verdict,
 )
 from idemfuzz.reporting.redaction import redacted
+from idemfuzz.stage import Run, Sight, Stage, Tally
 
 _CLOCK_STEPS_SECONDS = (90_063.7, 3.7)
 """A day, an hour, a minute and some: every part of a written time moves. Less, where the job minds."""
-_EFFECT_SECONDS = 0.613
 _CONFIRMATIONS = 3
 _HUNG_MAX = 2
 _EFFECTS_IN_ALL_MAX = 400_000
@@ -108,36 +87,6 @@ class Progress:
     done: int = 0
     total: int = 0
     findings: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What an observer sees of a Trial: what happened, and what it left behind."""
-
-    plan: Plan
-    result: TrialResult
-    delta: Delta
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One Trial with the state it left."""
-
-    result: TrialResult
-    state: State
-    error: BaseException | None
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What the certificate counts."""
-
-    trials: int = 0
-    executions: int = 0
-    redeliveries: int = 0
-    references: int = 0
-    hung: int = 0
-    notes: dict[tuple[str, str], Note] = field(default_factory=dict)
 
 
 class Session:
@@ -168,38 +117,12 @@ class Session:
         observer: Callable[[Sight], None] | None = None,
     ) -> None:
         self.name = name
-        self._scenario = scenario
-        self._values = dict(values)
         self._options = options or Options()
+        self._stage = Stage(scenario, values, jobs, self._options, only=only, observer=observer)
         self._listener = listener or (lambda _: None)
         self._command = command
         self._explorers = explorers
-        self._observer = observer
-        self._clock = Clock(lambda: here.execution, self._pause)
-        self._conductor = Conductor(self._pause, lambda: self._clock.advanced_seconds)
-        self._gate = TrialGate(self._conductor)
-        self._inheritance = Inheritance()
-        self._adapters = load_adapters()
-        self._queues: list[Queue] = [a for a in self._adapters if hasattr(a, "interruption")]
-        self._taps: list[Tap] = [a for a in self._adapters if hasattr(a, "reset")]
-        self._stores: list[Store] = []
-        self._opened: list[Store] = []
-        self._attached: list[Tap | Queue] = []
-        self._trial: Trial | None = None
-        self._tally = _Tally()
         self._noise = Noise()
-        self._only = only
-        self._functions = self._job_functions(jobs)
-        self._interceptions: list[Interception] = []
-        self._delivered: dict[str, Queue | None] = {}
-        self._identified = False
-        self._awaited = False
-        self._mending = False
-        """Whether deliveries run with something that their source does not have."""
-        # Invariant: one beginning for the spans of all runs, so that a fixture's time stamp is read alike in each.
-        self._began = time.time()
-        self._claims = Claims()
-        self._keepsakes: Keepsakes
 
     # -- life --------------------------------------------------------------------------------------------
 
@@ -211,19 +134,13 @@ class Session:
             ScenarioFailed: the scenario fails when its jobs are delivered once.
         """
         started = time.perf_counter()
-        state = random.getstate()
-        self._stores = self._adopt()
-        self._keepsakes = Keepsakes(self._values.values())
-        try:
-            self._open()
+        with self._stage:
             report = self._search_levels() if self._options.isolation else self._search(started)
-        finally:
-            try:
-                self._close()
-            finally:
-                self._claims.give_up()
-            random.setstate(state)
         return redacted(report, self._options.redact) if self._options.redact else report
+
+    def deliver(self, job: object, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a job as a delivery, whether it is registered or not."""
+        return self._stage.deliver(job, *args, **kwargs)
 
     def _search_levels(self) -> Report:
         """The same search at each isolation level, one after the other."""
@@ -232,253 +149,29 @@ class Session:
                 f"prove=True and isolation={list(self._options.isolation)!r} are asked for together: a proof is one of a single "
                 "isolation level. Leave one of them out"
             )
-        isolated = [store for store in self._stores if hasattr(store, "isolate")]
+        isolated = [store for store in self._stage.stores if hasattr(store, "isolate")]
         if not isolated:
             raise Unusable(
                 f"isolation={list(self._options.isolation)!r} is asked for, but none of the stores "
-                f"({', '.join(s.name for s in self._stores) or 'there are none'}) is an SQL database"
+                f"({', '.join(s.name for s in self._stage.stores) or 'there are none'}) is an SQL database"
             )
         reports = {}
         for level in self._options.isolation:
             for store in isolated:
                 store.isolate(level)
-            self._tally, self._noise = _Tally(), Noise()
+            self._stage.tally, self._noise = Tally(), Noise()
             reports[level] = self._search(time.perf_counter())
         return combined(reports)
 
-    def _adopt(self) -> list[Store]:
-        stores: list[Store] = []
-        for name, value in self._values.items():
-            for adapter in self._adapters:
-                adopt = getattr(adapter, "adopt", None)
-                store = None if adopt is None else adopt(name, value, self._options)
-                if store is None:
-                    continue
-                known = next((s for s in stores if s.identity == store.identity), None)
-                if known is None:
-                    stores.append(store)
-                elif hasattr(known, "hand"):
-                    known.hand(value)
-                break
-        return stores
-
-    def _open(self) -> None:
-        self._claims.take(self._stores)
-        for store in self._stores:
-            store.open(self._gate)
-            self._opened.append(store)
-        for tap in self._taps:
-            tap.attach(self._gate, self._values)
-            self._attached.append(tap)
-        for queue in self._queues:
-            queue.attach(self._gate, self._dispatch, self._values)
-            self._attached.append(queue)
-        for function in self._functions:
-            self._intercept(function)
-        self._clock.install()
-        self._inheritance.install()
-        self._conductor.install()
-
-    def _close(self) -> None:
-        self._trial = None
-        self._inheritance.remove()
-        self._clock.uninstall()
-        for interception in self._interceptions:
-            interception.remove()
-        for tap in self._taps:
-            if tap in self._attached:
-                tap.reset()
-        while self._attached:
-            self._attached.pop().detach()
-        problems = []
-        for store in reversed(self._opened):
-            try:
-                store.changes()
-                store.restore()
-            except Exception as error:
-                problems.append(f"{store.name}: {error}")
-            try:
-                store.close()
-            except Exception as error:
-                problems.append(f"{store.name}: {error}")
-        self._opened.clear()
-        # Stores may have had to wait for something until now.
-        self._conductor.remove()
-        if hasattr(self, "_keepsakes"):
-            self._keepsakes.restore()
-        if problems:
-            raise Unusable("could not restore what the search changed: " + "; ".join(problems))
-
-    def deliver(self, job: object, /, *args: Any, **kwargs: Any) -> Any:
-        """Call a job as a delivery, whether it is registered or not."""
-        ((function, queue),) = self._job_functions([job])[:1]
-        target: Any = job if queue is not None and callable(job) else function
-        if any(function is known for known, _ in self._functions):
-            return target(*args, **kwargs)
-        call = JobCall(
-            _name_of(function),
-            lambda identity, delivery: target(*args, **kwargs),
-            queue,
-            awaited=inspect.iscoroutinefunction(function),
-        )
-        return self._dispatch(call, explicit=True)
-
-    # -- catching calls of jobs --------------------------------------------------------------------------
-
-    def _job_functions(self, jobs: Iterable[object]) -> list[tuple[Callable[..., Any], Queue | None]]:
-        found: list[tuple[Callable[..., Any], Queue | None]] = []
-        for job in jobs:
-            for queue in self._queues:
-                functions = list(queue.functions(job))
-                if functions:
-                    found += [(function, queue) for function in functions]
-                    break
-            else:
-                found.append((_plain_function(job), None))
-        unique: dict[int, tuple[Callable[..., Any], Queue | None]] = {}
-        for function, queue_ in found:
-            unique.setdefault(id(function), (function, queue_))
-        return list(unique.values())
-
-    def _intercept(self, job: tuple[Callable[..., Any], Queue | None]) -> None:
-        function, queue = job
-        name = _name_of(function)
-        awaited = inspect.iscoroutinefunction(function)
-
-        def handle(*args: Any, **kwargs: Any) -> Any:
-            if self._trial is None or here.execution is not None:
-                return interception.body(*args, **kwargs)
-
-            sent = _copied(args), _copied(kwargs)
-
-            def perform(identity: Identity, delivery: int) -> Any:
-                if delivery == 1:
-                    return interception.body(*args, **kwargs)
-                # A redelivery carries what was sent, whatever the first one did to it.
-                again, named_again = _copied(sent[0]), _copied(sent[1])
-                if here.execution is not None and here.execution.overlapping:
-                    again = self._twins(again)
-                    named_again = dict(zip(named_again, self._twins(list(named_again.values())), strict=True))
-                return interception.body(*again, **named_again)
-
-            return self._dispatch(JobCall(name, perform, queue, awaited=awaited))
-
-        interception = Interception(function, handle)
-        interception.install()
-        self._interceptions.append(interception)
-
-    def _twins(self, values: Sequence[Any]) -> list[Any]:
-        """For an overlapping delivery: what a second worker would have in place of what is passed in."""
-        own = []
-        for value in values:
-            twins = (twin(value) for a in self._adapters if (twin := getattr(a, "twin", None)) is not None)
-            own.append(next((twin for twin in twins if twin is not None), value))
-        return own
-
-    def _dispatch(self, call: JobCall, *, explicit: bool = False) -> Any:
-        trial = self._trial
-        if trial is None or here.execution is not None:
-            return call.perform(Identity.SAME, 1)
-        if self._only and not explicit and call.name not in {_name_of(f) for f, _ in self._functions}:
-            return call.perform(Identity.SAME, 1)
-        self._delivered[call.name] = call.queue
-        self._identified = self._identified or call.identified
-        if not call.awaited:
-            if self._mending:
-                call = replace(call, perform=functools.partial(self._perform, call))
-            return trial.deliver(call)
-        self._awaited = True
-        begin = functools.partial(TaskExecution, conductor=self._conductor)
-        return self._conductor.ask(lambda: trial.deliver(call, begin))
-
-    def _perform(self, call: JobCall, identity: Identity, delivery: int) -> Any:
-        """The body, and then what stores do at its end, still within the delivery."""
-        returned = call.perform(identity, delivery)
-        for store in self._guarded():
-            finish = getattr(store, "finish", None)
-            if finish is not None:
-                finish()
-        return returned
-
-    def _pause(self, seconds: float, polls: bool) -> None:
-        execution = here.execution
-        if execution is not None:
-            execution.trial.pause(execution, seconds, polls=polls)
-
     # -- trials ------------------------------------------------------------------------------------------
-
-    def _run(
-        self,
-        plan: Plan,
-        *,
-        perturb: bool = False,
-        shift_seconds: float = 0.0,
-        scheduler: Scheduler | None = None,
-        traced: bool = False,
-    ) -> _Run:
-        """One Trial from the baseline; the stores are restored before this returns. A ``traced`` one keeps stacks."""
-        for tap in self._taps:
-            tap.reset()
-        if shift_seconds:
-            self._clock.advance(shift_seconds)
-        if perturb:
-            for store in self._stores:
-                store.perturb()
-        random.seed(f"{self._options.seed}/{self._tally.trials}")
-        trial = self._trial = Trial(
-            plan,
-            self._options,
-            self._stores,
-            self._clock,
-            effect_seconds=_EFFECT_SECONDS if shift_seconds else 0.0,
-            scheduler=scheduler,
-            opaque=self._gate.opaque,
-            traced=traced,
-        )
-        error: BaseException | None = None
-        try:
-            returned = self._scenario()
-            if inspect.iscoroutine(returned):
-                self._conductor.run(returned)
-        except Exception as raised:
-            error = raised
-        except BaseException as raised:
-            if not type(raised).__module__.startswith("_pytest.outcomes") and not isinstance(
-                raised, SystemExit
-            ):
-                raise
-            error = raised
-        finally:
-            self._trial = None
-        result = trial.result()
-        end = self._clock.now()
-        self._clock.reset()
-        delta = Delta(added=result.calls)
-        try:
-            for store in self._stores:
-                delta += store.changes()
-        finally:
-            for store in self._stores:
-                store.restore()
-            self._keepsakes.restore()
-        self._tally.trials += 1
-        self._tally.executions += result.deliveries
-        self._tally.redeliveries += result.redeliveries
-        self._tally.hung += result.hung
-        for doubt in result.doubts:
-            note = Note("IDM901", f"a worker could not be killed cleanly ({doubt}); please report this")
-            self._tally.notes.setdefault((note.code, note.text), note)
-        if self._observer is not None:
-            self._observer(Sight(plan, result, delta))
-        return _Run(result, State(strip(delta, self._options.ignore), Span(self._began, end)), error)
 
     def _reference_run(
         self, *, perturb: bool = False, shift_seconds: float = 0.0, traced: bool = False
-    ) -> _Run:
-        self._tally.references += 1
-        return self._run(Plan(), perturb=perturb, shift_seconds=shift_seconds, traced=traced)
+    ) -> Run:
+        self._stage.tally.references += 1
+        return self._stage.run(Plan(), perturb=perturb, shift_seconds=shift_seconds, traced=traced)
 
-    def _learn(self) -> tuple[_Run, Verdict | None, list[Note]]:
+    def _learn(self) -> tuple[Run, Verdict | None, list[Note]]:
         """The Reference, twice: the clock moved and the generated ids shifted the second time."""
         self._listener(Progress("reference"))
         first = self._reference_run(traced=True)
@@ -501,7 +194,7 @@ class Session:
         for step in _CLOCK_STEPS_SECONDS:
             second = self._reference_run(perturb=True, shift_seconds=step)
             if second.error is None and self._agrees(first, second):
-                for store in self._stores:
+                for store in self._stage.stores:
                     loosen = getattr(store, "loosen", None)
                     if loosen is not None:
                         loosen()
@@ -518,7 +211,7 @@ class Session:
                 )
         return first, None, []
 
-    def _agrees(self, first: _Run, second: _Run) -> bool:
+    def _agrees(self, first: Run, second: Run) -> bool:
         # What two runs that do not agree seem to teach is forgotten: it would hide real differences.
         noise = self._noise.copy()
         learned = noise.learn(
@@ -529,7 +222,16 @@ class Session:
         self._noise = noise
         return True
 
-    def _why(self, first: _Run, second: _Run) -> str:
+    def _learn_from(self, runs: Sequence[Run]) -> bool:
+        """What differs between runs of one plan is noise; whether any of it was not known."""
+        known = self._noise.copy()
+        for earlier, later in pairwise(runs):
+            self._noise.learn(
+                earlier.state.delta.added, later.state.delta.added, earlier.state.span, later.state.span
+            )
+        return (known.places, known.ragged) != (self._noise.places, self._noise.ragged)
+
+    def _why(self, first: Run, second: Run) -> str:
         differences = compare(first.state, second.state, self._noise).differences
         return "".join(f": {summary_of(Problem('IDM901', d.store, d.group, d))}" for d in differences[:1])
 
@@ -566,8 +268,8 @@ class Session:
             return replace(report, proof=self._prove(reference))
         return replace(report, mends=self._mend(reference, findings)) if findings else report
 
-    def _model(self, reference: _Run) -> Reference:
-        queue = next((q for q in self._delivered.values() if q is not None), None)
+    def _model(self, reference: Run) -> Reference:
+        queue = next((q for q in self._stage.delivered.values() if q is not None), None)
         interruptions = {
             kind: (queue.interruption(kind) is not None) if queue is not None else kind is FaultKind.TIMEOUT
             for kind in (FaultKind.TIMEOUT, FaultKind.SHUTDOWN)
@@ -575,7 +277,7 @@ class Session:
         return Reference(
             events=tuple(e for e in reference.result.history.effects if e.point is not None),
             calls=max((e.call for e in reference.result.history.endings()), default=0),
-            identified=self._identified,
+            identified=self._stage.identified,
             interruptions=interruptions,
             window_seconds=self._window(queue),
         )
@@ -586,9 +288,7 @@ class Session:
             return self._options.redelivery_window
         return queue.redelivery_window_seconds if queue is not None else _WINDOW_SECONDS
 
-    def _cover(
-        self, model: Reference, reference: _Run, causes: Causes[_Run] | Fallen[_Run]
-    ) -> list[Coverage]:
+    def _cover(self, model: Reference, reference: Run, causes: Causes[Run] | Fallen[Run]) -> list[Coverage]:
         """All wanted explorers, in their order."""
         wanted = self._options.faults
         chosen = [e for e in self._explorers if is_wanted(e, wanted)]
@@ -622,8 +322,8 @@ class Session:
         phase: str,
         search: Search,
         expected: int,
-        reference: _Run,
-        causes: Causes[_Run] | Fallen[_Run],
+        reference: Run,
+        causes: Causes[Run] | Fallen[Run],
     ) -> Coverage:
         """Run what a search asks for, and tell it what came of it."""
         ran = fired = unreached = 0
@@ -634,21 +334,21 @@ class Session:
             while True:
                 proposal = search.send(outcome)  # type: ignore[arg-type]
                 self._listener(Progress(phase, ran, max(expected, ran + 1), len(causes)))
-                run = self._run(proposal.plan, scheduler=proposal.scheduler)
+                run = self._stage.run(proposal.plan, scheduler=proposal.scheduler)
                 plan = run.result.plan
                 ran += 1
                 if plan.faults or run.result.absent:
                     fired += not run.result.missed
                     unreached += run.result.missed
-                if plan.overlap and any(getattr(s, "shared_connection", False) for s in self._stores):
+                if plan.overlap and any(getattr(s, "shared_connection", False) for s in self._stage.stores):
                     skipped = "two deliveries used one connection"
                     break
                 judgement = self._judge(reference, run)
                 for note in judgement.notes:
-                    self._tally.notes.setdefault((note.code, note.text), note)
+                    self._stage.tally.notes.setdefault((note.code, note.text), note)
                 if judgement.problems:
                     causes.add(plan, run, judgement.problems)
-                if self._tally.hung > _HUNG_MAX:
+                if self._stage.tally.hung > _HUNG_MAX:
                     skipped = "too many deliveries did not end within the time limit"
                     break
                 result = run.result
@@ -659,7 +359,7 @@ class Session:
         if extent is None:
             return Coverage(phase, ran, ran, fired, 0, unreached, 0, skipped)
         if extent.diverged:
-            self._tally.notes.setdefault(("IDM901", phase), Note("IDM901", f"{phase}: {extent.why}"))
+            self._stage.tally.notes.setdefault(("IDM901", phase), Note("IDM901", f"{phase}: {extent.why}"))
         return Coverage(
             phase,
             ran,
@@ -674,7 +374,7 @@ class Session:
             extent.why,
         )
 
-    def _judge(self, reference: _Run, run: _Run) -> Judgement:
+    def _judge(self, reference: Run, run: Run) -> Judgement:
         comparison: Comparison = compare(reference.state, run.state, self._noise)
         result = run.result
         stuck = next((f"{type(s.stuck).__name__}: {s.stuck}" for s in result.stuck), None)
@@ -690,12 +390,12 @@ class Session:
         observed = Observed(result.plan, result.history, stuck, result.hung, raised, assertion)
         return judge(comparison, observed, ignore=self._options.ignore, strict=self._options.strict)
 
-    def _alike(self, one: _Run, other: _Run) -> bool:
+    def _alike(self, one: Run, other: Run) -> bool:
         return not compare(one.state, other.state, self._noise).differences
 
     # -- from candidates to findings ---------------------------------------------------------------------
 
-    def _confirm(self, reference: _Run, causes: Causes[_Run]) -> list[Finding]:
+    def _confirm(self, reference: Run, causes: Causes[Run]) -> list[Finding]:
         """Doubt ourselves first: learn noise afresh, run each plan again, k of k times."""
         if not len(causes):
             return []
@@ -705,7 +405,7 @@ class Session:
             note = Note(
                 "IDM901", "a clean delivery, run again, differs from the first one: the findings are doubtful"
             )
-            self._tally.notes[(note.code, note.text)] = note
+            self._stage.tally.notes[(note.code, note.text)] = note
         findings: list[Finding] = []
         for number, candidate in enumerate(causes):
             self._listener(Progress("confirm", number, len(causes), len(causes)))
@@ -715,16 +415,13 @@ class Session:
                 findings.append(finding)
         return findings
 
-    def _finding(self, reference: _Run, candidate: Candidate[_Run]) -> Finding | None:
+    def _finding(self, reference: Run, candidate: Candidate[Run]) -> Finding | None:
         if not self._still_shown(reference, candidate.run, candidate.problems):
             return None
         plan, run = self._shrunk(reference, candidate)
-        runs = [self._run(plan, traced=True) for _ in range(_CONFIRMATIONS)]
+        runs = [self._stage.run(plan, traced=True) for _ in range(_CONFIRMATIONS)]
         # What differs between two runs of one plan is noise that two References happened not to show.
-        for earlier, later in pairwise([run, *runs]):
-            self._noise.learn(
-                earlier.state.delta.added, later.state.delta.added, earlier.state.span, later.state.span
-            )
+        self._learn_from([run, *runs])
         loci = self._still_shown(reference, run, candidate.problems)
         if not loci:
             return None
@@ -733,7 +430,7 @@ class Session:
         problems = [p for p in self._judge(reference, run).problems if p.locus in loci] or candidate.problems
         problems = _distinct(problems)
         problem = min(problems, key=_severity)
-        queue = next((q for q in self._delivered.values() if q is not None), None)
+        queue = next((q for q in self._stage.delivered.values() if q is not None), None)
         sure = shown == _CONFIRMATIONS
         history = run.result.history
         told = diagnosed(problem, plan, history, self._noise.makes_up(problem.store))
@@ -763,16 +460,16 @@ class Session:
         )
 
     def _still_shown(
-        self, reference: _Run, run: _Run, problems: Iterable[Problem]
+        self, reference: Run, run: Run, problems: Iterable[Problem]
     ) -> set[tuple[str, str, str]]:
         """Of some problems, those that a run shows by all that is known of noise now."""
         return {p.locus for p in problems} & {p.locus for p in self._judge(reference, run).problems}
 
-    def _shrunk(self, reference: _Run, candidate: Candidate[_Run]) -> tuple[Plan, _Run]:
+    def _shrunk(self, reference: Run, candidate: Candidate[Run]) -> tuple[Plan, Run]:
         """The fewest faults, deliveries and preemptions, the earliest ones, that still show it."""
 
-        def attempt(smaller: Plan) -> _Run | None:
-            tried = self._run(smaller)
+        def attempt(smaller: Plan) -> Run | None:
+            tried = self._stage.run(smaller)
             if tried.result.missed or not self._still_shown(reference, tried, candidate.problems):
                 return None
             return tried
@@ -785,7 +482,7 @@ class Session:
 
     # -- proofs ------------------------------------------------------------------------------------------
 
-    def _prove(self, reference: _Run) -> Proof:
+    def _prove(self, reference: Run) -> Proof:
         """Search again without each guard that deliveries were seen to use."""
         started, trials = time.perf_counter(), 0
 
@@ -795,36 +492,33 @@ class Session:
             trials += tried.plans
             return tried
 
-        guards = [guard for store in self._guarded() for guard in store.guards()]
+        guards = [guard for store in self._stage.guarded() for guard in store.guards()]
         removals = proven(guards, attempt)
         return Proof(removals, trials, time.perf_counter() - started)
 
-    def _mend(self, reference: _Run, findings: Sequence[Finding]) -> tuple[Mend, ...]:
+    def _mend(self, reference: Run, findings: Sequence[Finding]) -> tuple[Mend, ...]:
         """Search again with what a database or a client can do for a job whose source stays as it is."""
         differences = [difference for finding in findings for difference in finding.differences]
         plans = [finding.counterexample.plan for finding in findings]
         at_once = any(plan.overlap for plan in plans)
-        # Coroutines share a thread: whoever waits for a lock that another one keeps for longer would stop it, too.
-        halfway = not self._awaited and (at_once or any(plan.faults for plan in plans))
+        # The body of a coroutine ends after the call: the stores would be told too early.
+        halfway = not self._stage.awaited and (at_once or any(plan.faults for plan in plans))
         candidates: dict[Guard, str] = {}
-        for store in self._guarded():
+        for store in self._stage.guarded():
             for guard in store.mends(differences, self._noise.makes_up(store.name)):
                 wanted = {GuardKind.ISOLATION: at_once, GuardKind.COMMIT: halfway}
                 if wanted.get(guard.kind, True):
                     candidates[guard] = store.remedy(guard)
         return mended(candidates, lambda with_: self._attempt(reference, with_=with_))
 
-    def _guarded(self) -> list[Any]:
-        return [store for store in self._stores if isinstance(store, Guarded)]
-
     def _attempt(
-        self, original: _Run, *, without: Collection[Guard] = (), with_: Collection[Guard] = ()
+        self, original: Run, *, without: Collection[Guard] = (), with_: Collection[Guard] = ()
     ) -> Attempt:
         """The same search without some guards and with others, judged by the reference of the job as it is."""
-        tally, noise, listener = self._tally, self._noise, self._listener
+        tally, noise, listener = self._stage.tally, self._noise, self._listener
         what = " and ".join(map(str, without or with_))
         phase = f"{'without' if without else 'with'} {what}"
-        self._tally, self._noise = _Tally(), noise.copy()
+        self._stage.tally, self._noise = Tally(), noise.copy()
         self._listener = lambda progress: listener(replace(progress, phase=f"{phase}: {progress.phase}"))
         try:
             self._alter(without, with_)
@@ -833,17 +527,17 @@ class Session:
             return Attempt(obstacle=str(error))
         finally:
             self._alter((), ())
-            self._tally, self._noise, self._listener = tally, noise, listener
+            self._stage.tally, self._noise, self._listener = tally, noise, listener
 
     def _alter(self, without: Collection[Guard], with_: Collection[Guard]) -> None:
-        self._mending = bool(with_)
-        for store in self._guarded():
+        self._stage.mending = bool(with_)
+        for store in self._stage.guarded():
             store.alter(
                 [guard for guard in without if guard.store == store.name],
                 [guard for guard in with_ if guard.store == store.name],
             )
 
-    def _search_altered(self, original: _Run, *, removed: bool) -> Attempt:
+    def _search_altered(self, original: Run, *, removed: bool) -> Attempt:
         reference = self._reference_run()
         it = "it" if removed else "this"
         side = "without" if removed else "with"
@@ -863,20 +557,26 @@ class Session:
             return Attempt(
                 obstacle=f"a clean delivery leaves another state {side} {it}: in {group} it adds what it else changes"
             )
-        fallen: Fallen[_Run] = Fallen()
+        fallen: Fallen[Run] = Fallen()
         coverage = self._cover(self._model(reference), original, fallen)
         plans = sum(covered.ran for covered in coverage)
-        if removed and not sum(store.uses for store in self._guarded()):
+        if removed and not sum(store.uses for store in self._stage.guarded()):
             return Attempt(plans, obstacle="no delivery of the search came to use it")
         broken = [f"{c.explorer} was cut short: {c.skipped}" for c in coverage if c.skipped]
-        broken += [note.text for note in self._tally.notes.values() if note.code == "IDM901"]
+        broken += [note.text for note in self._stage.tally.notes.values() if note.code == "IDM901"]
         if not fallen.count and broken:
             return Attempt(plans, obstacle=f"the search {side} {it} broke off: {broken[0]}")
         if fallen.first is None:
-            raised = next((note.text for note in self._tally.notes.values() if note.code == "IDM401"), "")
+            raised = next(
+                (note.text for note in self._stage.tally.notes.values() if note.code == "IDM401"), ""
+            )
             return Attempt(plans, shown=raised.partition("\n")[0])
         plan, problems = fallen.first
-        shows = [self._still_shown(original, self._run(plan), problems) for _ in range(_CONFIRMATIONS)]
+        runs = [self._stage.run(plan) for _ in range(_CONFIRMATIONS)]
+        if self._learn_from(runs) and not all(self._still_shown(original, run, problems) for run in runs):
+            # It was noise that no run had shown so far: what is known now is enough for the same search.
+            return self._search_altered(original, removed=removed)
+        shows = [self._still_shown(original, run, problems) for run in runs]
         if not all(shows):
             return Attempt(plans, obstacle=f"what plan {plan} showed {side} {it} does not show every time")
         return Attempt(
@@ -886,8 +586,8 @@ class Session:
     # -- the report --------------------------------------------------------------------------------------
 
     def _doubts(self, coverage: Sequence[Coverage]) -> list[Note]:
-        notes = list(self._tally.notes.values())
-        strangers = [s for a in self._adapters if hasattr(a, "strangers") for s in a.strangers()]
+        notes = list(self._stage.tally.notes.values())
+        strangers = self._stage.strangers()
         if strangers:
             notes.append(Note("IDM904", f"the job touched {', '.join(strangers)}. {CODES['IDM904'].remedy}"))
         for covered in coverage:
@@ -900,7 +600,7 @@ class Session:
     def _disagreements(self) -> list[Note]:
         """Stores that learn what changed without reading everything read everything now, once."""
         verifying = (
-            verify for store in self._stores if (verify := getattr(store, "verify", None)) is not None
+            verify for store in self._stage.stores if (verify := getattr(store, "verify", None)) is not None
         )
         found = [doubt for verify in verifying if (doubt := verify()) is not None]
         return [Note("IDM907", f"{doubt}. {CODES['IDM907'].remedy}") for doubt in found]
@@ -908,7 +608,7 @@ class Session:
     def _report(
         self,
         started: float,
-        reference: _Run,
+        reference: Run,
         verdict: Verdict,
         findings: Sequence[Finding],
         notes: Sequence[Note],
@@ -931,14 +631,14 @@ class Session:
         if options.faults is not None:
             bounds.append("faults: " + ", ".join(sorted(options.faults)))
         certificate = Certificate(
-            jobs=tuple(self._delivered),
-            stores=tuple(f"{s.name} ({_described(s)})" for s in self._stores),
-            references=self._tally.references,
+            jobs=tuple(self._stage.delivered),
+            stores=tuple(f"{s.name} ({_described(s)})" for s in self._stage.stores),
+            references=self._stage.tally.references,
             effects=len(reference.result.history.effects),
             calls=reference.result.history.endings()[-1].call if reference.result.history.endings() else 0,
-            trials=self._tally.trials,
-            executions=self._tally.executions,
-            redeliveries=self._tally.redeliveries,
+            trials=self._stage.tally.trials,
+            executions=self._stage.tally.executions,
+            redeliveries=self._stage.tally.redeliveries,
             coverage=tuple(coverage),
             exhaustive=exhaustive
             and options.plan is None
@@ -960,28 +660,15 @@ class Session:
         )
 
 
-def _writes(reference: _Run) -> tuple[str, ...]:
+def _writes(reference: Run) -> tuple[str, ...]:
     effects = (event.effect for event in reference.result.history.effects)
     labels = (e.label for e in effects if e is not None and e.access is not Access.READ)
     return tuple(dict.fromkeys(labels))
 
 
-def _taken_from(run: _Run) -> Counter[str]:
+def _taken_from(run: Run) -> Counter[str]:
     """How many facts of the baseline were changed or taken away, by where."""
     return Counter(f"{fact.store}: {fact.group}" for fact in run.state.delta.removed)
-
-
-def _copied(value: Any) -> Any:
-    """A copy of plain containers all the way down; other objects (a Session, a client) stay the same."""
-    if type(value) in (list, tuple, set):
-        return type(value)(_copied(item) for item in value)
-    if type(value) is dict:
-        return {key: _copied(item) for key, item in value.items()}
-    return value
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}"
 
 
 def _unreached(explorer: str) -> str:
@@ -995,23 +682,6 @@ def _unreached(explorer: str) -> str:
 
 def _described(store: Store) -> str:
     return str(getattr(store, "description", store.kind))
-
-
-def _plain_function(job: object) -> Callable[..., Any]:
-    """The function to catch calls of."""
-    target: Any = job
-    if isinstance(target, staticmethod | classmethod):
-        target = target.__func__
-    if isinstance(target, functools.partial):
-        target = target.func
-    if not isinstance(target, FunctionType) and hasattr(target, "__func__"):
-        target = target.__func__
-    if not isinstance(target, FunctionType):
-        raise Unusable(
-            f"job={job!r} is not a function that idemfuzz can watch. Name a Python function, or an object that an "
-            "installed queue adapter knows (an rq @job, a Celery task with idemfuzz-celery)"
-        )
-    return target
 
 
 def _told(finding: Finding) -> tuple[str, Plan]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from idemfuzz.explorers.dpor import foata, happens_before
 from idemfuzz.model import EventKind, FaultKind
-from idemfuzz.session import Sight
+from idemfuzz.stage import Sight
 
 __all__ = ["Learned", "features_of", "points_of"]
 

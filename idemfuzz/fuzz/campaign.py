@@ -29,7 +29,8 @@ from idemfuzz.fuzz.behaviour import Learned
 from idemfuzz.fuzz.pursuit import Pursuit
 from idemfuzz.model import Example, Finding, Plan, PlanError, Report
 from idemfuzz.reporting.json_report import write_json
-from idemfuzz.session import Progress, Sight
+from idemfuzz.session import Progress
+from idemfuzz.stage import Sight
 
 __all__ = ["Campaign", "Settings", "Slice", "Target", "TimeIsUp", "explains"]
 

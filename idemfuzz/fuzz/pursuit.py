@@ -16,7 +16,8 @@ from typing import Any
 from idemfuzz.abc import Explorer, Options, SearchingExplorer
 from idemfuzz.fuzz.totals import is_idle
 from idemfuzz.model import Example, Finding, Lapse, Plan, Report, Verdict
-from idemfuzz.session import ScenarioFailed, Sight
+from idemfuzz.session import ScenarioFailed
+from idemfuzz.stage import Sight
 
 __all__ = ["Pursuit", "Search", "size_of"]
 

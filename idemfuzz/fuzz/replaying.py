@@ -10,7 +10,8 @@ from idemfuzz.abc import Options
 from idemfuzz.corpus import Entry, differing_step, steps_of
 from idemfuzz.fuzz.pursuit import Search, faults_of
 from idemfuzz.model import Plan, Report, Segment, Verdict
-from idemfuzz.session import ScenarioFailed, Sight
+from idemfuzz.session import ScenarioFailed
+from idemfuzz.stage import Sight
 
 __all__ = ["Fate", "Replayed", "replayed"]
 

@@ -19,6 +19,7 @@ LAYERS = [
     ("idemfuzz.reporting",),
     ("idemfuzz.corpus",),
     ("idemfuzz.baseline",),
+    ("idemfuzz.stage",),
     ("idemfuzz.session",),
     ("idemfuzz.api",),
     ("idemfuzz.inventory",),
