@@ -23,10 +23,10 @@ from benchmarks.table import Table, Target, quartiles
 from idemfuzz import servers
 from idemfuzz.adapters.rq_worker import RqMessages, worker_command
 from idemfuzz.stress import Settings as StressSettings
+from idemfuzz.stress import Target as Job
 from idemfuzz.stress import find_target, prepared, stress
 from idemfuzz.stress.fleet import Fleet
 from idemfuzz.stress.ground import Ground
-from idemfuzz.stress.run import Target as Job
 
 _GOAL = 0.8
 _CLASSES = {"simple": "SimpleWorker", "fork": "Worker"}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import click
 
+from idemfuzz import import_path
 from idemfuzz.abc import Unusable
 
 
@@ -27,8 +27,7 @@ def command(which: str, output: str | None) -> None:
     from idemfuzz.cli.replay import chosen
     from idemfuzz.fuzz.export import exported
 
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    import_path.include_here()
     entries, _ = chosen(Path.cwd(), [which])
     if len(entries) > 1:
         told = ", ".join(entry.id for entry in entries)

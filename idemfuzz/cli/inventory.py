@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from idemfuzz import import_path
 from idemfuzz.abc import Unusable
 from idemfuzz.cli import EXIT_FOUND, EXIT_HOLDS
 
@@ -83,9 +82,7 @@ def imported_jobs(modules: Sequence[str]) -> Iterator[tuple[str, str]]:
         return
     from idemfuzz.adapters import load_adapters
 
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    import_path.include_here()
     queues = [adapter for adapter in load_adapters() if hasattr(adapter, "interruption")]
     for name in modules:
         try:

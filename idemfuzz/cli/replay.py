@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
+from idemfuzz import import_path
 from idemfuzz.cli import EXIT_FOUND, EXIT_HOLDS, EXIT_UNUSABLE
 from idemfuzz.cli.display import Display
 
@@ -115,11 +114,10 @@ def _is_there(entry: Entry) -> bool:
     name = entry.target.partition("::")[0] if "::" in entry.target else entry.target.partition(":")[0]
     if "::" in entry.target or name.endswith(".py"):
         return Path(name).exists()
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    import_path.include_here()
     try:
-        return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError, AttributeError):
+        return import_path.is_findable(name)
+    except ImportError:
         return False
 
 

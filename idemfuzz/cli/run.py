@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
+
+from idemfuzz import import_path
 
 
 @click.command("run")
@@ -88,10 +89,7 @@ def arguments_for(
     targets: Sequence[str], expression: str | None = None, pytest_args: Sequence[str] = ()
 ) -> list[str]:
     """What pytest is given for some targets; the current folder can be imported from then."""
-    here = os.getcwd()
-    if here not in sys.path:
-        # As with `python -m pytest`: what can be imported does not depend on how one was started.
-        sys.path.insert(0, here)
+    import_path.include_here()
     # Plugins of the project complain about its configuration, to which this run is no party.
     arguments = ["-p", _plugin(), "-W", "ignore::pytest.PytestDeprecationWarning"]
     for target in targets:

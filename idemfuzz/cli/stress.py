@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from click.core import ParameterSource
 
+from idemfuzz import import_path
 from idemfuzz.abc import Options, Unusable
 from idemfuzz.cli import EXIT_FOUND, EXIT_HOLDS
 from idemfuzz.model import Verdict
@@ -233,6 +233,7 @@ def command(
             click.echo(f"{name:<12} {text}{' (default)' if name in DEFAULT_FAULTS else ''}")
         return
     _check_json_reports(report)
+    import_path.include_here()
     place = _Place(target, database, redis_url, env, allow)
     if job_timeout is None:
         job_timeout = 180 if stock else 15
@@ -299,8 +300,6 @@ class _Place:
         from idemfuzz.adapters.rq_worker import check_redis
         from idemfuzz.stress import find_target, prepared
 
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
         if self.redis is not None:
             check_redis(self.redis, self.allow)
         with prepared(self.database, self.redis) as ground:

@@ -17,9 +17,10 @@ from idemfuzz.stress.report import (
     SweptPoint,
     TimelineEntry,
 )
-from idemfuzz.stress.run import Progress, Target, check_target, find_target, stress
+from idemfuzz.stress.run import Progress, stress
 from idemfuzz.stress.settings import DEFAULT_FAULTS, FAULTS, Aim, Settings, seconds_of
 from idemfuzz.stress.sweep import sweep
+from idemfuzz.stress.target import Target, check_target, find_target
 
 __all__ = [
     "DEFAULT_FAULTS",

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import inspect
 import json
 import os
-import pickle
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,11 +13,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from idemfuzz import import_path
 from idemfuzz.abc import Options, Store, Unusable
-from idemfuzz.api import Registration, registrations
 from idemfuzz.checkers import Noise, Span, State, strip
 from idemfuzz.model import Delta
 from idemfuzz.stress.channel import Receiver
@@ -35,9 +29,10 @@ from idemfuzz.stress.report import StressReport
 from idemfuzz.stress.settings import Settings
 from idemfuzz.stress.stores import adopted, closed, opened
 from idemfuzz.stress.storm import Round, Storm, rounds_of
+from idemfuzz.stress.target import Target
 from idemfuzz.stress.witness import FOLDER_VARIABLE
 
-__all__ = ["Progress", "Target", "check_target", "find_target", "prepare", "stress"]
+__all__ = ["Progress", "stress"]
 
 _CLASSES = {"fork": "ForkingWorker", "simple": "SimpleWorker", "spawn": "SpawnWorker"}
 _WORKER_MODULE = "idemfuzz.stress.rq_process"
@@ -59,141 +54,6 @@ class Progress:
     rate: float = 0.0
     eta_seconds: float | None = None
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The job of a run, as it was registered."""
-
-    registration: Registration
-    name: str
-
-    @property
-    def function(self) -> Callable[..., Any]:
-        function: Callable[..., Any] = self.registration.job
-        return function
-
-    def arguments(self, number: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of the ``number``-th job."""
-        return self.registration.arguments(number), dict(self.registration.kwargs)
-
-    @property
-    def varies(self) -> bool:
-        return self.registration.varies
-
-
-def check_target(text: str) -> None:
-    """Whether there is such a file or module, without importing it: before servers are started for it.
-
-    Raises:
-        Unusable: there is none.
-    """
-    module = text.partition(":")[0]
-    if module.endswith(".py"):
-        if not Path(module).is_file():
-            raise Unusable(f"TARGET {text!r}: there is no file {module!r} in {os.getcwd()}")
-        return
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError, AttributeError) as error:
-        raise Unusable(
-            f"TARGET {text!r}: {module!r} cannot be imported ({error}). Expected module:function, as a worker imports it"
-        ) from error
-    if spec is None:
-        raise Unusable(
-            f"TARGET {text!r}: there is no module {module!r}. Expected module:function, as a worker imports it, or a file "
-            "jobs.py:function; modules are looked for in the current folder, too"
-        )
-
-
-def find_target(text: str) -> Target:
-    """The registered job that ``module:function``, ``module`` or ``file.py:function`` names.
-
-    Raises:
-        Unusable: there is none, or several, or a worker could not import it.
-    """
-    module_name, _, function_name = text.partition(":")
-    if module_name.endswith(".py"):
-        check_target(text)
-        path = Path(module_name)
-        sys.path.insert(0, str(path.parent.resolve()))
-        module_name = path.stem
-    known = len(registrations)
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise Unusable(
-            f"TARGET {text!r}: {module_name!r} cannot be imported ({error}). Expected module:function, as a worker imports it"
-        ) from error
-    found = [r for r in registrations if r.module == module.__name__ or r in registrations[known:]]
-    if function_name:
-        found = [r for r in found if getattr(r.job, "__qualname__", "") == function_name]
-        if not found:
-            found = [_unregistered(module, function_name, text)]
-    if not found:
-        raise Unusable(
-            f"TARGET {text!r}: {module_name} registers no job. Add idemfuzz.register(job, args=...), or name a function as "
-            f"{module_name}:function"
-        )
-    if len(found) > 1:
-        names = ", ".join(f"{module_name}:{r.job.__qualname__}" for r in found)
-        raise Unusable(f"TARGET {text!r} names {len(found)} jobs; choose one of {names}")
-    return _importable(found[0])
-
-
-def _unregistered(module: ModuleType, name: str, text: str) -> Registration:
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise Unusable(f"TARGET {text!r}: {module.__name__} has no function {name!r}")
-    return Registration(function, module=module.__name__, name=f"{module.__name__}:{name}", runnable=False)
-
-
-def _importable(registration: Registration) -> Target:
-    job = registration.job
-    module, name = getattr(job, "__module__", ""), getattr(job, "__qualname__", "")
-    if not inspect.isfunction(job) or "<" in name or module in ("", "__main__"):
-        raise Unusable(
-            f"{registration.name} cannot be imported by a worker process: it is "
-            f"{'a closure or a lambda' if '<' in name else f'{type(job).__name__} in {module}'}. A job for real workers is a "
-            "function at the top level of a module"
-        )
-    if inspect.iscoroutinefunction(job):
-        raise Unusable(
-            f"{registration.name} is a coroutine function, which a stress run cannot watch; use `idemfuzz run`"
-        )
-    found: Any = sys.modules.get(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    if found is not job:
-        raise Unusable(
-            f"{module}:{name} is not the registered job but {found!r}: a worker, which imports it by name, would run that"
-        )
-    if not registration.callable_now:
-        raise Unusable(
-            f"{registration.name} takes arguments and was registered without; idemfuzz.register({name}, args=(...)), or "
-            "args=lambda n: (...) for different ones"
-        )
-    try:
-        pickle.dumps((registration.arguments(0), dict(registration.kwargs)))
-    except Exception as error:
-        raise Unusable(f"the arguments of {registration.name} cannot be put into a queue: {error}") from error
-    return Target(registration, f"{module}.{name}")
-
-
-def prepare(target: Target) -> None:
-    """Run the target's ``setup``: once, before the baseline is remembered.
-
-    Raises:
-        Unusable: it fails.
-    """
-    setup = target.registration.setup
-    if setup is None:
-        return
-    try:
-        setup()
-    except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise Unusable(f"the setup of {target.name} fails: {type(error).__name__}: {first}") from error
 
 
 def stress(
@@ -231,12 +91,13 @@ class _Run:
     def run(self) -> StressReport:
         started = time.monotonic()
         jobs = self._distinct()
+        self._target.check_sendable(jobs)
         options = Options(allow=self._settings.allow, ignore=self._settings.ignore)
         stores = adopted(self._target.registration.values(), options)
         for store in stores:
             if hasattr(store, "check_given"):
                 store.check_given()
-        prepare(self._target)
+        self._target.prepare()
         self._stores = opened(stores)
         try:
             end: float | None = None
@@ -415,7 +276,7 @@ class _Run:
         _write_orders(folder, settings, places, self._stores)
         receiver = Receiver(folder)
         environment = {**os.environ, FOLDER_VARIABLE: str(folder)}
-        environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(p or os.getcwd() for p in sys.path))
+        environment["PYTHONPATH"] = import_path.for_children()
         worker_class = f"{_WORKER_MODULE}.{_CLASSES[settings.worker_class]}"
         quick = settings.lease_seconds is not None
 

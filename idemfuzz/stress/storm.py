@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
@@ -25,9 +25,7 @@ from idemfuzz.stress.fleet import Fleet
 from idemfuzz.stress.ground import ReplyThief
 from idemfuzz.stress.ledger import Ended, Ledger
 from idemfuzz.stress.settings import Settings
-
-if TYPE_CHECKING:
-    from idemfuzz.stress.run import Target
+from idemfuzz.stress.target import Target
 
 __all__ = ["Round", "Sending", "Storm", "messages_of", "rounds_of"]
 

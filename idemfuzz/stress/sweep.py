@@ -28,8 +28,9 @@ from idemfuzz.model import Delta, Fact, Fault, FaultKind, History, Note, Plan, P
 from idemfuzz.stress.codec import fact_from_json
 from idemfuzz.stress.endings import remembered, shielded
 from idemfuzz.stress.report import SweepFinding, SweepReport, SweptPoint
-from idemfuzz.stress.run import Progress, Target, prepare
+from idemfuzz.stress.run import Progress
 from idemfuzz.stress.stores import adopted, closed, opened
+from idemfuzz.stress.target import Target
 from idemfuzz.stress.witness import Strike, WitnessGate
 
 __all__ = ["Sweep", "Swept", "sweep"]
@@ -295,7 +296,7 @@ def sweep(
     started = time.monotonic()
     args, kwargs = target.arguments(0)
     adopted(target.registration.values(), options)
-    prepare(target)
+    target.prepare()
     points: list[SweptPoint] = []
     found: dict[tuple[str, str, str], SweepFinding] = {}
     notes: dict[Note, None] = {}
