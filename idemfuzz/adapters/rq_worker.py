@@ -37,7 +37,6 @@ __all__ = [
     "RqMessages",
     "SimpleWorker",
     "SpawnWorker",
-    "check_redis",
     "check_rq",
     "raise_on_success",
     "watch",
@@ -298,39 +297,6 @@ def check_rq(worker_class: str, sending: Sequence[str]) -> None:
         raise Unusable(
             f"--sending unique needs RQ 2.8 or later, and {version('rq')} is installed: pip install 'rq>=2.8', or leave it out"
         )
-
-
-def check_redis(url: str, allow: Sequence[str]) -> None:
-    """Whether a run may have its queues in the Redis at ``url``: on this machine, or allowed by name.
-
-    Raises:
-        Unusable: it may not, it does not answer, or the URL is none.
-    """
-    from redis import Redis
-    from redis.exceptions import RedisError
-
-    from idemfuzz.adapters.redis.store import Address
-
-    shown = url.rpartition("@")[2]
-    try:
-        client = Redis.from_url(url, socket_connect_timeout=5.0)
-    except ValueError as error:
-        raise Unusable(
-            f"--redis {shown} is not usable ({error}); expected redis://HOST:PORT/NUMBER or unix://PATH"
-        ) from error
-    address = Address.of(client.connection_pool)
-    if not address.is_local and not address.allowed_by(tuple(allow)):
-        raise Unusable(
-            f"--redis names {address}, which is not on this machine. A run puts jobs into it that are killed, so it refuses; if it is "
-            f"for tests, allow it: --allow {address}"
-        )
-    try:
-        with client:
-            client.ping()
-    except (RedisError, OSError) as error:
-        raise Unusable(
-            f"--redis {shown} does not answer: {error}. Start it, or leave --redis out for a server of the run's own"
-        ) from error
 
 
 class RqMessages:

@@ -297,11 +297,9 @@ class _Place:
     @contextmanager
     def found(self) -> Iterator[tuple[Target, Ground]]:
         """Import the job where its servers can be found."""
-        from idemfuzz.adapters.rq_worker import check_redis
-        from idemfuzz.stress import find_target, prepared
+        from idemfuzz.stress import check_servers, find_target, prepared
 
-        if self.redis is not None:
-            check_redis(self.redis, self.allow)
+        check_servers(self.database, self.redis, self.allow)
         with prepared(self.database, self.redis) as ground:
             os.environ.update(ground.environment(self.env))
             yield find_target(self.target), ground

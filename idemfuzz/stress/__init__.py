@@ -6,7 +6,7 @@ messages, the faults (`settings.FAULTS`), the witness in each worker process (`w
     settings -> ground (servers) -> run: clean deliveries -> storm (producers, fleet of workers, ledger) -> judgement -> report
 """
 
-from idemfuzz.stress.ground import Ground, prepared
+from idemfuzz.stress.ground import Ground, check_servers, prepared
 from idemfuzz.stress.report import (
     Behaviour,
     Story,
@@ -38,6 +38,7 @@ __all__ = [
     "SweptPoint",
     "Target",
     "TimelineEntry",
+    "check_servers",
     "check_target",
     "find_target",
     "prepared",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,10 @@ from idemfuzz.abc import Unusable
 from idemfuzz.servers import Unavailable
 from idemfuzz.servers.private import PrivateRedis
 
-__all__ = ["Ground", "ReplyThief", "prepared"]
+__all__ = ["Ground", "ReplyThief", "check_servers", "prepared"]
 
+_DATABASES = ("sqlite", "none")
+"""Instead of a URL: a file of the run's own, or nothing."""
 _DATABASE_VARIABLE, _REDIS_VARIABLE = "DATABASE_URL", "REDIS_URL"
 
 
@@ -50,6 +52,22 @@ class Ground:
                     "{folder} stand for what the run has"
                 ) from error
         return made
+
+
+def check_servers(database: str | None, redis: str | None, allow: Sequence[str]) -> None:
+    """Whether the servers that were given may be used, and answer.
+
+    Raises:
+        Unusable: one may not, or does not.
+    """
+    if redis is not None:
+        from idemfuzz.adapters.redis.given import check_given
+
+        check_given(redis, called="--redis", allow=allow)
+    if database not in (None, *_DATABASES):
+        from idemfuzz.adapters.sqlalchemy import given
+
+        given.check_given(database, called="--database", allow=allow)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -85,6 +86,9 @@ class _Run:
         self._noise = Noise()
         self._ledger = Ledger()
         self._samples = 0
+        self._labels: dict[str, None] = {}
+        self._has_more_labels = False
+        """An Execution had so many effects that not all of them are known."""
         self._storm_seconds = 0.0
         self._judgement = Judgement(target.name, settings, target.arguments)
 
@@ -105,6 +109,7 @@ class _Run:
             for numbers, parts in groupby(rounds, key=lambda part: part.numbers):
                 self._listener(self._progress("one clean delivery at a time"))
                 clean = self._clean(numbers)
+                self._check_aim()
                 # The time of the first clean deliveries is not the storm's.
                 end = end or time.monotonic() + self._settings.duration_seconds
                 if not self._storm(clean, parts, end):
@@ -184,6 +189,9 @@ class _Run:
             raise KeyboardInterrupt
         for number in numbers:
             self._check_clean(number, storm.ledger, messages, fleet)
+            for run in (run for message in storm.ledger.of_job(number) for run in message.runs):
+                self._labels |= dict.fromkeys(effect["label"] for effect in run.effects)
+                self._has_more_labels |= run.effects_left_out > 0
         return self._state(storm.ledger)
 
     def _check_clean(self, number: int, ledger: Ledger, messages: Any, fleet: Fleet) -> None:
@@ -298,6 +306,18 @@ class _Run:
                 receiver.close()
 
     # -- states ------------------------------------------------------------------------------------------
+
+    def _check_aim(self) -> None:
+        """A label that no clean delivery has is a slip of the pen, and not worth a storm."""
+        aim = self._settings.kill_at
+        if aim is None or aim.label in self._labels or self._has_more_labels:
+            return
+        close = get_close_matches(aim.label, self._labels, n=1)
+        meant = f"; did you mean {close[0]!r}?" if close else "."
+        raise Unusable(
+            f"--kill-at {aim.label!r} is no effect of a clean delivery of {self._target.name}{meant} It has "
+            f"{', '.join(self._labels) or 'none that was seen'}"
+        )
 
     def _state(self, ledger: Ledger) -> State:
         delta = Delta(added=tuple(ledger.calls))

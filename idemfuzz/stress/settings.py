@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from idemfuzz.abc import Unusable
 
@@ -97,7 +98,11 @@ class Settings:
         ):
             unknown = [one for one in value if one not in known]
             if unknown:
-                raise Unusable(f"{name} {unknown[0]!r} is not known; known are {', '.join(known)}")
+                close = get_close_matches(unknown[0], known, n=1)
+                meant = f"; did you mean {close[0]!r}?" if close else ""
+                raise Unusable(
+                    f"{name} {unknown[0]!r} is not known{meant or '.'} Known are {', '.join(known)}"
+                )
         if not self.sending:
             raise Unusable(f"--sending names nothing; choose from {', '.join(SENDING)}")
         for name, number, least in (
@@ -115,6 +120,14 @@ class Settings:
             raise Unusable(
                 f"--distinct {self.distinct} is not usable with --deliveries {self.deliveries}: each job is delivered at least "
                 "once; give more deliveries, or fewer different jobs"
+            )
+        if self.duration_seconds <= 0:
+            raise Unusable(
+                f"--duration {self.duration_seconds:g}s is not usable: nothing would be sent; expected a time such as 60s"
+            )
+        if self.lease_seconds is not None and self.lease_seconds < 1:
+            raise Unusable(
+                f"--lease {self.lease_seconds:g}s is not usable: a worker renews its lease each second; expected at least 1s"
             )
         if not 0 <= self.kill_rate <= 1:
             raise Unusable(f"--kill-rate {self.kill_rate} is not usable; expected a share from 0 to 1")

@@ -7,7 +7,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from idemfuzz.abc import Options
+from idemfuzz.abc import Options, Unusable
 from idemfuzz.adapters.redis import RedisAdapter
 from idemfuzz.adapters.redis.commands import block_seconds, detail, is_read, name_of, short
 from idemfuzz.adapters.redis.store import Address
@@ -156,12 +156,13 @@ def test_addresses(settings: dict[str, Any], address: Address) -> None:
     ],
 )
 def test_a_remote_database_is_allowed_by_name(name: str) -> None:
-    assert Address("redis", 6379, 1).allowed_by((name,))
+    Address("redis", 6379, 1).check_permission(called="cache", allow=(name,))
 
 
 @pytest.mark.parametrize("name", ["other", "redis:6380", "redis://redis:6379/2", ""])
 def test_another_name_does_not_allow_it(name: str) -> None:
-    assert not Address("redis", 6379, 1).allowed_by((name,))
+    with pytest.raises(Unusable, match="cache is the Redis database redis:6379/1 on another host"):
+        Address("redis", 6379, 1).check_permission(called="cache", allow=(name,))
 
 
 def test_other_values_are_not_adopted() -> None:

@@ -8,10 +8,11 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from idemfuzz import permission
 from idemfuzz.abc import Gate, Options, Unusable
 from idemfuzz.adapters.redis.footprint import key_name
 from idemfuzz.adapters.redis.guards import Guards
@@ -100,10 +101,15 @@ class Address:
             return f"fakeredis/{self.db}"
         return f"{self.host}/{self.db}" if self.port is None else f"{self.host}:{self.port}/{self.db}"
 
-    def allowed_by(self, names: tuple[str, ...]) -> bool:
-        """Whether a host, host:port, host:port/db or Redis URL among ``names`` means this database."""
-        mine = {self.host, f"{self.host}:{self.port}", f"{self.host}:{self.port}/{self.db}"}
-        return any(fnmatch.fnmatchcase(one, bare) for bare in map(_bare, names) for one in mine)
+    def check_permission(self, *, called: str, allow: Iterable[str]) -> None:
+        """Whether it may be written to.
+
+        Raises:
+            Unusable: it may not.
+        """
+        permission.check_redis(
+            self.host, self.port, self.db, is_local=self.is_local, called=called, allow=allow
+        )
 
 
 def is_fake(pool: Any) -> bool:
@@ -113,13 +119,6 @@ def is_fake(pool: Any) -> bool:
 
 def _is_loopback(host: str) -> bool:
     return host in ("localhost", "::1", "0.0.0.0", "::") or re.fullmatch(r"127(\.\d+){3}", host) is not None
-
-
-def _bare(name: str) -> str:
-    """``rediss://user:secret@host:6379/0?x=1`` is ``host:6379/0``."""
-    if "://" in name:
-        name = name.partition("://")[2].partition("?")[0]
-    return name.rpartition("@")[2].lower().rstrip("/")
 
 
 class RedisStore:
@@ -177,12 +176,7 @@ class RedisStore:
         """
         from redis.exceptions import RedisError
 
-        if not self.address.is_local and not self.address.allowed_by(self._options.allow):
-            raise Unusable(
-                f"The Redis database {self.address} (given as {self.name!r}) is on another host, and a "
-                "search writes to it and restores it hundreds of times. If it is a test database, allow it "
-                f"by name: allow=['{self.address.host}']."
-            )
+        self.address.check_permission(called=repr(self.name), allow=self._options.allow)
         try:
             self._wire = Wire(self._pool)
             server = fake_server(self._wire.connection) if self.address.is_fake else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
@@ -16,6 +15,7 @@ from sqlalchemy.pool import QueuePool
 from idemfuzz.abc import Gate, Options, Unusable
 from idemfuzz.adapters.sqlalchemy.awaited import core_of, is_async, plain, within
 from idemfuzz.adapters.sqlalchemy.flavour import Rows, Table, identity_of, is_memory
+from idemfuzz.adapters.sqlalchemy.given import check_permission
 from idemfuzz.adapters.sqlalchemy.guards import Guards
 from idemfuzz.adapters.sqlalchemy.journal import listed, worth_following
 from idemfuzz.adapters.sqlalchemy.mysql import MysqlFlavour
@@ -385,19 +385,7 @@ class SqlStore:
         Raises:
             Unusable: it does not.
         """
-        url = self.engine.url
-        if url.get_backend_name() == "sqlite":
-            return
-        name = url.database or ""
-        shown = url.render_as_string(hide_password=True)
-        allowed = {name, shown, str(url), f"{url.host}/{name}"}
-        if re.search(r"test|idemfuzz", name, re.I) or allowed & set(self._options.allow):
-            return
-        raise Unusable(
-            f"{self.name!r} is the database {name!r} at {shown}, and its name does not say that it is for tests. idemfuzz "
-            f"writes and deletes rows, so it refuses. Use a database with 'test' in its name, or allow this one: allow=[{name!r}] "
-            f"on the marker, or idemfuzz_allow = {name} in the pytest configuration"
-        )
+        check_permission(self.engine.url, called=repr(self.name), allow=self._options.allow)
 
     def _check_sessions(self) -> None:
         for session in self._plain_sessions():
