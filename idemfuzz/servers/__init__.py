@@ -26,7 +26,18 @@ from contextlib import contextmanager
 from idemfuzz.servers._kind import Kind, Origin, Server, Unavailable, shown
 from idemfuzz.servers._launch import Program, Started, Unusable, sweep
 
-__all__ = ["KINDS", "Origin", "Server", "Unavailable", "database", "mysql", "postgresql", "redis", "status"]
+__all__ = [
+    "KINDS",
+    "Origin",
+    "Server",
+    "Unavailable",
+    "database",
+    "mysql",
+    "postgresql",
+    "programs",
+    "redis",
+    "status",
+]
 
 KINDS: tuple[str, ...] = ("postgresql", "redis", "mysql")
 """The kinds of server that this module knows."""
@@ -83,6 +94,18 @@ def status() -> list[Server | Unavailable]:
             found.append(_choose(_named(name), None, start=False))
         except Unavailable as error:
             found.append(error)
+    return found
+
+
+def programs(name: str) -> list[Program]:
+    """Return what a server of this kind can be started from here; raise :class:`Unavailable` if there is nothing.
+
+    Which there are is ``IDEMFUZZ_SERVERS``' to say, as for servers that are looked for.
+    """
+    kind = _named(name)
+    found = [program for program in kind.programs() if program.origin in _wanted(kind, None)]
+    if not found:
+        raise Unavailable(name, f"no server binary was found; {kind.no_wheel}", ", or ".join(kind.mends))
     return found
 
 

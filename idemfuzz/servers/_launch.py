@@ -18,7 +18,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Program", "Started", "Unusable", "answers", "package_folder", "start", "sweep", "which"]
+__all__ = [
+    "Program",
+    "Started",
+    "Unusable",
+    "answers",
+    "base",
+    "hold",
+    "package_folder",
+    "start",
+    "sweep",
+    "which",
+]
 
 _HOME_PREFIX = "idemfuzz-server-"
 _SOCKET_BASE_LENGTH_MAX = 50
@@ -76,7 +87,7 @@ class Started:
         shutil.rmtree(self.home, ignore_errors=True)
 
 
-def _base() -> Path:
+def base() -> Path:
     """Return the folder for private directories: a unix socket's path has room for about 100 characters."""
     base = Path(tempfile.gettempdir())
     return base if len(str(base)) <= _SOCKET_BASE_LENGTH_MAX else Path("/tmp")
@@ -96,10 +107,8 @@ def start(
     before prepare it; ``stop`` names the signal that ends it; ``switch`` says as whom it runs
     (``_supervise.py``).
     """
-    home = Path(tempfile.mkdtemp(prefix=_HOME_PREFIX, dir=_base()))
-    # Invariant: a directory whose lock is free belongs to no living server; see sweep.
-    lock = os.open(home / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    home = Path(tempfile.mkdtemp(prefix=_HOME_PREFIX, dir=base()))
+    lock = hold(home)
     run = home / "run"
     run.mkdir(mode=0o700)
     spec = {
@@ -164,9 +173,17 @@ def _log_tail(home: Path) -> str:
     return "\n".join(f"    {line}" for line in lines[-_LOG_TAIL_LINES:]) or "    (empty)"
 
 
-def sweep() -> None:
-    """Remove what servers left whose starting process and supervisor were both killed."""
-    for home in _base().glob(_HOME_PREFIX + "*"):
+def hold(home: Path) -> int:
+    """Say that a directory is in use, for as long as the file that is returned is open in some process."""
+    # Invariant: a directory whose lock is free belongs to nobody that lives; see sweep.
+    lock = os.open(home / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def sweep(prefix: str = _HOME_PREFIX) -> None:
+    """Remove the directories that killed processes have left: of servers, or those whose names begin otherwise."""
+    for home in base().glob(prefix + "*"):
         with suppress(OSError):
             facts = home.lstat()
             if facts.st_uid != os.geteuid() or not home.is_dir() or home.is_symlink():

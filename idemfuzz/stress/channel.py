@@ -25,11 +25,17 @@ _encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Reporter:
-    """The writing end, in a worker process and in what it forks."""
+    """The writing end, in a worker process and in what it forks.
+
+    Raises:
+        OSError: nobody listens.
+    """
 
     def __init__(self, path: Path) -> None:
         self._folder = path.parent
-        self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        # To wait for somebody who listens would be to wait for ever where the run has been killed.
+        self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(self._file, True)
 
     def send(self, message: dict[str, Any]) -> None:
         """Send one message; when the run is over and nobody listens any more, it is lost."""

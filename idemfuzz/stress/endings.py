@@ -6,6 +6,7 @@ On systems other than Linux orphans go to init, and workers outlive a run that w
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 import threading
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-__all__ = ["adopt_orphans", "die_with_parent", "outlive_parent", "remembered", "shielded"]
+__all__ = ["adopt_orphans", "die_if_left", "die_with_parent", "outlive_parent", "remembered", "shielded"]
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -23,9 +24,20 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent() -> None:
-    """From now on this process gets SIGKILL when its parent ends; what it forks does not."""
+def die_with_parent(*parents: int) -> None:
+    """From now on this process gets SIGKILL when its parent ends, also if it has ended by now; what it forks does not.
+
+    ``parents`` are the processes that may be its parent: another one has taken it over.
+    """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The system tells nobody of a death that was before: a parent killed while this process came up.
+    die_if_left(*parents)
+
+
+def die_if_left(*parents: int) -> None:
+    """End this process if none of ``parents`` is its parent any more."""
+    if os.getppid() not in parents:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def outlive_parent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 import threading
@@ -15,10 +16,12 @@ from urllib.parse import urlsplit
 from idemfuzz import servers
 from idemfuzz.abc import Unusable
 from idemfuzz.servers import Unavailable
+from idemfuzz.servers._launch import base, hold, sweep
 from idemfuzz.servers.private import PrivateRedis
 
 __all__ = ["Ground", "ReplyThief", "check_servers", "prepared"]
 
+_PREFIX = "idemfuzz-stress-"
 _DATABASES = ("sqlite", "none")
 """Instead of a URL: a file of the run's own, or nothing."""
 _DATABASE_VARIABLE, _REDIS_VARIABLE = "DATABASE_URL", "REDIS_URL"
@@ -81,7 +84,9 @@ def prepared(database: str | None, redis: str | None) -> Iterator[Ground]:
         Unusable: a server cannot be had; the message says why and what to do.
     """
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="idemfuzz-stress-")))
+        sweep(_PREFIX)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX, dir=base())))
+        stack.callback(os.close, hold(folder))
         try:
             own = None
             if redis is None:

@@ -344,6 +344,7 @@ def _write_orders(
 ) -> None:
     orders = {
         "names": {address: store.name for store in stores if (address := getattr(store, "place", None))},
+        "run_pid": os.getpid(),
         "hold_seconds": settings.hold_seconds,
         "lease_seconds": settings.lease_seconds,
         "rate": settings.kill_rate,

@@ -421,6 +421,10 @@ class _Order:
     def worker_pid(self) -> int:
         return os.getpid()
 
+    @property
+    def run_pid(self) -> int:
+        return os.getppid()
+
     def draw(self, job_id: str, execution: str) -> Strike | None:
         return self.strike
 

@@ -23,7 +23,7 @@ from idemfuzz.engine.source import innermost_user_line
 from idemfuzz.model import Effect, Fact
 from idemfuzz.stress.channel import Reporter
 from idemfuzz.stress.codec import fact_to_json
-from idemfuzz.stress.endings import die_with_parent, outlive_parent
+from idemfuzz.stress.endings import die_if_left, die_with_parent, outlive_parent
 
 __all__ = ["FOLDER_VARIABLE", "Execution", "Strike", "WitnessGate", "install"]
 
@@ -33,8 +33,6 @@ _NO_ERRORS = Errors()
 _DETAIL_LENGTH_MAX = 240
 _ALARM_SECONDS_MAX = 5.0
 _WARM_SECONDS = 0.3
-_HOLDS_MAX = 10
-"""An orphan ends by itself after so many times its time, should the run be gone."""
 T = TypeVar("T")
 
 
@@ -96,6 +94,9 @@ class Lots(Protocol):
 
     @property
     def worker_pid(self) -> int: ...
+
+    @property
+    def run_pid(self) -> int: ...
 
     def draw(self, job_id: str, execution: str) -> Strike | None: ...
 
@@ -244,7 +245,7 @@ class WitnessGate:
             # The run lets both go on again.
             if self._orders.worker_pid != os.getpid():
                 # Nobody could wake it if the run and its workers were gone.
-                die_with_parent()
+                die_with_parent(self._orders.worker_pid, self._orders.run_pid)
                 self._signal_worker(signal.SIGSTOP)
             os.kill(os.getpid(), signal.SIGSTOP)
             if self._orders.worker_pid != os.getpid():
@@ -267,8 +268,9 @@ class WitnessGate:
     def _hold(self, execution: Execution) -> None:
         """Stand still until the redelivery has come and gone, as a slow machine would; the run says when."""
         release = self._orders.folder / f"release-{execution.name}"
-        deadline = time.monotonic() + _HOLDS_MAX * self._orders.hold_seconds
-        while not release.exists() and time.monotonic() < deadline:
+        while not release.exists():
+            # An orphan is the run's own child, until the run is gone.
+            die_if_left(self._orders.worker_pid, self._orders.run_pid)
             time.sleep(0.02)
 
 
@@ -279,6 +281,7 @@ class Orders:
         given = json.loads((folder / "orders.json").read_text(encoding="utf-8"))
         self.folder = folder
         self.names: dict[str, str] = given["names"]
+        self.run_pid: int = given["run_pid"]
         self.hold_seconds: float = given["hold_seconds"]
         self.lease_seconds: float | None = given["lease_seconds"]
         self._rate: float = given["rate"]
@@ -296,7 +299,7 @@ class Orders:
     def this_is_the_worker(self) -> None:
         """From here on, for this process and those that it starts."""
         os.environ[_WORKER_VARIABLE] = str(os.getpid())
-        die_with_parent()
+        die_with_parent(self.run_pid)
 
     def draw(self, job_id: str, execution: str) -> Strike | None:
         if self._aim is not None:

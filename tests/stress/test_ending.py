@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from idemfuzz.servers._launch import base
+from idemfuzz.stress.channel import Reporter
 from idemfuzz.stress.fleet import Fleet
 from stress.conftest import JOBS, Stress
 
@@ -27,7 +29,7 @@ START_SECONDS_MAX = 120.0
 class Begun:
     """`idemfuzz stress` in a process group of its own; all that it starts is known by a variable."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, **environment: str) -> None:
         self.mark = uuid.uuid4().hex
         self.file = folder / "report.json"
         self.process = subprocess.Popen(
@@ -38,7 +40,7 @@ class Begun:
             # What a shell runs in the background ignores the signal, and hands that down.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             cwd=folder,
-            env={**os.environ, "STRESS_TEST_MARK": self.mark},
+            env={**os.environ, **environment, "STRESS_TEST_MARK": self.mark},
             start_new_session=True,
         )
         self.text = ""
@@ -77,8 +79,8 @@ class Begun:
 def begin(stress: Stress, tmp_path: Path) -> Iterator[Callable[..., Begun]]:
     begun: list[Begun] = []
 
-    def run(*options: str) -> Begun:
-        begun.append(Begun(tmp_path, *options))
+    def run(*options: str, **environment: str) -> Begun:
+        begun.append(Begun(tmp_path, *options, **environment))
         return begun[-1]
 
     yield run
@@ -113,6 +115,39 @@ def test_interrupted_run_keeps_its_findings(begin: Callable[..., Begun]) -> None
     assert run.end() == 1, run.text
     assert "IDM101" in run.text
     assert not run.left()
+
+
+def test_second_ctrl_c_ends_at_once_and_leaves_nothing(begin: Callable[..., Begun]) -> None:
+    """Goal: who presses twice does not wait for a judgement; workers, servers and folders are gone all the same."""
+    run = begin(f"{JOBS}:insert_once", *LONG)
+    run.until("done")
+    folders = set(base().glob(f"idemfuzz-stress-*/workers-*/stress-{run.process.pid}-*"))
+    assert folders
+    run.process.send_signal(signal.SIGINT)
+    run.process.send_signal(signal.SIGINT)
+    assert run.end() in (1, 2), run.text
+    assert "Traceback" not in run.text
+    assert not run.left()
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_worker_that_comes_up_without_its_run_ends(tmp_path: Path) -> None:
+    """Goal: a run that is killed while its workers start leaves none. Method: a pipe that nobody listens to."""
+    os.mkfifo(tmp_path / "events")
+    with pytest.raises(OSError):
+        Reporter(tmp_path / "events")
+    child = "import os; from idemfuzz.stress.endings import die_with_parent; die_with_parent(1 << 30); print('lives')"
+    done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "")
+
+
+@pytest.mark.parametrize(("servers", "told"), [("none", "IDEMFUZZ_SERVERS=none"), ("some", "not known")])
+def test_servers_are_started_only_where_they_may(
+    begin: Callable[..., Begun], servers: str, told: str
+) -> None:
+    run = begin(f"{JOBS}:insert_once", IDEMFUZZ_SERVERS=servers)
+    assert run.end() == 2, run.text
+    assert told in run.text.replace("\n", " ")
 
 
 def test_ctrl_c_before_the_storm_is_no_verdict(begin: Callable[..., Begun]) -> None:

@@ -265,7 +265,7 @@ def test_the_next_start_sweeps_what_a_double_kill_left() -> None:
 
 def test_the_sweep_spares_a_directory_that_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that is held, whatever its age, means a living server."""
-    monkeypatch.setattr(_launch, "_base", lambda: tmp_path)
+    monkeypatch.setattr(_launch, "base", lambda: tmp_path)
     homes = [tmp_path / f"idemfuzz-server-{name}" for name in ("held", "free", "making", "unlocked")]
     for home in homes:
         home.mkdir()
