@@ -8,6 +8,7 @@ entry point names a function without arguments that returns the adapter.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Collection, Generator, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -50,6 +51,8 @@ __all__ = [
     "StoreAdapter",
     "Tap",
     "Unusable",
+    "Wording",
+    "named_arguments",
 ]
 
 
@@ -240,6 +243,33 @@ class Guarded(Protocol):
         ...
 
 
+class Wording(Protocol):
+    """How one store says what a remedy needs, in its own dialect; a Store that has one has it as ``wording``.
+
+    All of it is text for a person to copy: without values, without a semicolon.
+    """
+
+    def name(self, identifier: str) -> str:
+        """As it stands in a statement."""
+        ...
+
+    def unique_key(self, table: str, columns: Sequence[str]) -> str:
+        """Makes a unique key over existing columns."""
+        ...
+
+    def insert_once(self, table: str, columns: Sequence[str], key: Sequence[str]) -> str:
+        """Inserts a row, or nothing where the unique ``key`` is there already."""
+        ...
+
+    def marks(self, table: str, column: str) -> str:
+        """Makes a table of what was done, with one text column as its key."""
+        ...
+
+    def update(self, table: str, values: Mapping[str, str], where: Sequence[str]) -> str:
+        """Sets columns to expressions."""
+        ...
+
+
 class StoreAdapter(Protocol):
     """Recognises values (fixtures, named objects) as Stores.
 
@@ -279,6 +309,28 @@ class JobCall:
     """Whether the job can see an id of its own, so that same id and new id differ."""
     awaited: bool = False
     """Whether ``perform`` returns a coroutine that belongs to the event loop of whoever called the job."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What it is called with, by the names of the job's parameters, where these are known."""
+
+
+def named_arguments(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a call passes in, by the names of the function's parameters; empty where it does not fit them."""
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+    except (TypeError, ValueError):
+        return {}
+    named: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        match bound.signature.parameters[name].kind:
+            case inspect.Parameter.VAR_KEYWORD:
+                named.update(value)
+            case inspect.Parameter.VAR_POSITIONAL:
+                pass
+            case _:
+                named[name] = value
+    return named
 
 
 class Queue(Protocol):

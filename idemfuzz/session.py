@@ -34,8 +34,9 @@ from idemfuzz.checkers import (
 from idemfuzz.checkers.causes import Candidate, Causes, Fallen
 from idemfuzz.checkers.levels import combined
 from idemfuzz.diagnose import CODES, cause_of, source_of, summary_of
-from idemfuzz.diagnose.mechanism import diagnosed
+from idemfuzz.diagnose.mechanism import Diagnosis, diagnosed
 from idemfuzz.diagnose.prover import Attempt, mended, proven
+from idemfuzz.diagnose.remedies import snippet
 from idemfuzz.engine.shrink import shrink
 from idemfuzz.explorers import EXPLORERS
 from idemfuzz.explorers.budget import SEARCH_TRIALS_MIN, divided, is_wanted, thinned
@@ -456,7 +457,23 @@ class Session:
             verdict=Verdict.VIOLATED if sure else Verdict.UNKNOWN,
             mechanism=str(told.mechanism) if told is not None else "",
             because=told.text if told is not None else "",
-            snippet=told.snippet if told is not None else "",
+            snippet=self._snippet(told, problem, problems, reference) if told is not None else "",
+        )
+
+    def _snippet(self, told: Diagnosis, problem: Problem, problems: Iterable[Problem], reference: Run) -> str:
+        """The remedy in the job's own terms; called when the trial that it is about was the last one."""
+        assert problem.difference is not None
+        calls = self._stage.calls
+        return snippet(
+            told,
+            problem.difference,
+            self._noise.makes_up(problem.store),
+            among=[p.difference for p in problems if p.difference is not None],
+            call=calls[told.call - 1] if 0 < told.call <= len(calls) else None,
+            reference=reference.state.delta,
+            wording=next(
+                (getattr(s, "wording", None) for s in self._stage.stores if s.name == problem.store), None
+            ),
         )
 
     def _still_shown(

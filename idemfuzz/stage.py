@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import FunctionType, TracebackType
 from typing import Any
 
-from idemfuzz.abc import Guarded, JobCall, Options, Queue, Scheduler, Store, Tap, Unusable
+from idemfuzz.abc import Guarded, JobCall, Options, Queue, Scheduler, Store, Tap, Unusable, named_arguments
 from idemfuzz.adapters import load_adapters
 from idemfuzz.checkers import Span, State, strip
 from idemfuzz.engine import Interception, Trial, TrialGate, TrialResult
@@ -87,6 +87,8 @@ class Stage:
         self.stores: list[Store] = []
         self.tally = Tally()
         self.delivered: dict[str, Queue | None] = {}
+        self.calls: list[JobCall] = []
+        """Of the last trial, in its order: the first one is the History's call 1."""
         """The jobs that were delivered, and the queues that they came by."""
         self.identified = False
         """Whether a job gets to see an id of its delivery."""
@@ -213,6 +215,7 @@ class Stage:
             lambda identity, delivery: target(*args, **kwargs),
             queue,
             awaited=inspect.iscoroutinefunction(function),
+            arguments=named_arguments(function, args, kwargs),
         )
         return self._dispatch(call, explicit=True)
 
@@ -262,7 +265,8 @@ class Stage:
                     named_again = dict(zip(named_again, self._twins(list(named_again.values())), strict=True))
                 return interception.body(*again, **named_again)
 
-            return self._dispatch(JobCall(name, perform, queue, awaited=awaited))
+            named = named_arguments(interception.body, args, kwargs)
+            return self._dispatch(JobCall(name, perform, queue, awaited=awaited, arguments=named))
 
         interception = Interception(function, handle)
         interception.install()
@@ -283,6 +287,7 @@ class Stage:
         if self._only and not explicit and call.name not in {_name_of(f) for f, _ in self._functions}:
             return call.perform(Identity.SAME, 1)
         self.delivered[call.name] = call.queue
+        self.calls.append(call)
         self.identified = self.identified or call.identified
         if not call.awaited:
             if self.mending:
@@ -326,6 +331,7 @@ class Stage:
             for store in self.stores:
                 store.perturb()
         random.seed(f"{self._options.seed}/{self.tally.trials}")
+        self.calls.clear()
         trial = self._trial = Trial(
             plan,
             self._options,

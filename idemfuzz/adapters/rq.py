@@ -20,7 +20,7 @@ from pathlib import PurePath
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from idemfuzz.abc import Errors, Gate, JobCall, Unusable
+from idemfuzz.abc import Errors, Gate, JobCall, Unusable, named_arguments
 from idemfuzz.model import Access, Effect, Fact, FactKind, FaultKind, Identity
 from idemfuzz.model.footprint import Footprint
 
@@ -179,7 +179,13 @@ class RqQueue:
         if gate is None or dispatch is None or gate.scope() is not None:
             return original(job)
         enqueued = _Enqueued(job, original)
-        call = JobCall(name=job.func_name, perform=enqueued.perform, queue=self, identified=True)
+        call = JobCall(
+            name=job.func_name,
+            perform=enqueued.perform,
+            queue=self,
+            identified=True,
+            arguments=named_arguments(job.func, job.args, job.kwargs) if callable(job.func) else {},
+        )
         self._dispatching += 1
         try:
             with _death_penalty_suspended():

@@ -1,4 +1,4 @@
-"""The cause of a finding by name, read from the history of its counterexample, with a mend in the job's own terms.
+"""The cause of a finding by name, read from the history of its counterexample.
 
 It looks at who read, wrote and committed what, in which order, and where the fault struck. Where several names fit, the first
 of `Mechanism` that is certain is given.
@@ -54,8 +54,14 @@ class Diagnosis:
     mechanism: Mechanism
     text: str
     """One sentence, with the lines."""
-    snippet: str = ""
-    """What a person would write; empty where that is no matter of a line or two."""
+    call: int = 0
+    """The number of the call of a job that it is about."""
+    guard: Event | None = None
+    """What was meant to keep the job from being done twice, or was taken for its end."""
+    write: Event | None = None
+    """What writes the thing that differs."""
+    parts: tuple[str, ...] = ()
+    """Statements and commands that belong together, in their order."""
 
 
 _OUTSIDE = (FactKind.MAIL, FactKind.HTTP, FactKind.JOB, FactKind.CALL)
@@ -73,6 +79,7 @@ _BLOWS = {
     FaultKind.LOST: "lost reply",
     FaultKind.RESENT: "lost reply",
 }
+_ENDS = (".commit", ".rollback", ".savepoint", ".release")
 _RELEASES = re.compile(r"\b(?:DEL|UNLINK|EVAL|EVALSHA)\b", re.I)
 Fits = Callable[[str, str], bool]
 
@@ -88,7 +95,7 @@ def diagnosed(problem: Problem, plan: Plan, history: History, makes_up: Fits) ->
     mechanism = view.mechanism()
     if mechanism is None:
         return None
-    return Diagnosis(mechanism, view.told(mechanism), view.snippet(mechanism))
+    return view.diagnosis(mechanism)
 
 
 class _View:
@@ -297,6 +304,33 @@ class _View:
                     return True
         return False
 
+    def diagnosis(self, mechanism: Mechanism) -> Diagnosis:
+        write = self.writes[-1] if self.writes else None
+        about = write or self.struck or (self.effects[-1] if self.effects else None)
+        return Diagnosis(
+            mechanism,
+            self.told(mechanism),
+            about.call if about is not None else 0,
+            self.guard or self._claim(),
+            write,
+            self._parts(mechanism),
+        )
+
+    def _claim(self) -> Event | None:
+        """A key that the struck delivery took for itself."""
+        return next((e for e in self.effects if _asks_first(e) and _is_write(e)), None)
+
+    def _parts(self, mechanism: Mechanism) -> tuple[str, ...]:
+        """Of two commits that should be one: what the first one commits, and what a clean delivery does after it."""
+        if mechanism is not Mechanism.TWO_COMMITS or self.guard is None or self.struck is None:
+            return ()
+        own = [e for e in self._until(self.struck) if e.delivery == self.struck.delivery]
+        first = [e for e in own if _is_write(e) and not _of(e).label.endswith(_ENDS) and e not in self.writes]
+        first = [e for e in first if _of(e).store == self.problem.store]
+        last = self.struck if self._is_target(self.struck) else None
+        named = [_statement(e) for e in (*first[-1:], *([last] if last else []))]
+        return tuple(named)
+
     # -- in words ------------------------------------------------------------------------------------------
 
     def told(self, mechanism: Mechanism) -> str:
@@ -359,64 +393,6 @@ class _View:
         seconds = _of(self.guard).lease_seconds if self.guard is not None else None
         return f"{seconds:g} s" if seconds is not None else "its time"
 
-    def snippet(self, mechanism: Mechanism) -> str:
-        """In the job's own tables, columns and keys."""
-        fact = self.fact
-        if fact.kind is FactKind.ROW:
-            stable = [
-                name
-                for name, value in fact.fields.items()
-                if value is not None and name not in fact.generated and not self.makes_up(fact.group, name)
-            ]
-            added = self.difference.kind is DifferenceKind.EXTRA and not self.difference.removal
-            unique = (
-                Mechanism.CHECK_THEN_ACT,
-                Mechanism.MISSING_CONSTRAINT,
-                Mechanism.GUARD_EXPIRES,
-                Mechanism.EFFECT_BEFORE_GUARD,
-                Mechanism.NEW_ID,
-            )
-            if added and stable and mechanism in unique:
-                columns = ", ".join(stable)
-                return (
-                    f"CREATE UNIQUE INDEX uq_{fact.group}_{stable[0]} ON {fact.group} ({columns});\n"
-                    f"INSERT INTO {fact.group} (...) VALUES (...) ON CONFLICT ({columns}) DO NOTHING;"
-                )
-            if not added and mechanism in (
-                Mechanism.UNCONDITIONAL,
-                Mechanism.CHECK_THEN_ACT,
-                Mechanism.LOST_UPDATE,
-            ):
-                keys = " AND ".join(f"{name} = :{name}" for name in fact.identity) or "..."
-                column = next(iter(self.difference.columns), None)
-                if column is not None and mechanism is Mechanism.LOST_UPDATE:
-                    return (
-                        "-- both in one transaction, the lock before whatever it is computed from\n"
-                        f"SELECT {column} FROM {fact.group} WHERE {keys} FOR UPDATE;\n"
-                        f"UPDATE {fact.group} SET {column} = ... WHERE {keys};"
-                    )
-                if column is not None:
-                    return (
-                        "-- in the same transaction, first; go on only if it inserts a row\n"
-                        "INSERT INTO processed_jobs (job_key) VALUES (:job_key) ON CONFLICT DO NOTHING;\n"
-                        f"UPDATE {fact.group} SET {column} = ... WHERE {keys};"
-                    )
-        if mechanism is Mechanism.CALL_WITHOUT_KEY and fact.kind is FactKind.HTTP:
-            return 'headers={"Idempotency-Key": f"<job>-<its arguments>"}  # the same in each run'
-        if mechanism is Mechanism.CALL_WITHOUT_KEY and fact.kind is FactKind.JOB:
-            return 'queue.enqueue(..., job_id=f"<job>-<its arguments>", unique=True)'
-        if mechanism is Mechanism.CALL_WITHOUT_KEY and fact.kind is FactKind.MAIL:
-            return 'message["Message-ID"] = "<job-and-its-arguments@example.org>"  # the same in each run'
-        if mechanism is Mechanism.RELEASE_WITHOUT_OWNER:
-            return (
-                "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
-            )
-        if mechanism is Mechanism.SWALLOWED:
-            return "except Exception:\n    raise  # the queue delivers again; catch only what the job can set right"
-        if mechanism is Mechanism.TWO_COMMITS:
-            return "with engine.begin() as connection:  # one transaction around both parts\n    ..."
-        return ""
-
     # -- parts ---------------------------------------------------------------------------------------------
 
     def _is_target(self, event: Event) -> bool:
@@ -478,13 +454,18 @@ def _names(event: Event, *, writing: bool) -> frozenset[tuple[str, str]]:
     return frozenset((r.store, r.name) for r in regions if r.name is not None and not r.name.startswith("!"))
 
 
-def _named(event: Event) -> str:
+def _statement(event: Event) -> str:
     effect = _of(event)
     text = " ".join(effect.detail.split()) or effect.label
     if _STATEMENT.match(text):
         # The steps show its values, and know which of them are nobody's business.
         text = _VALUES.sub("", text)
-    text = text if len(text) <= 60 else text[:59] + "…"
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _named(event: Event) -> str:
+    effect = _of(event)
+    text = _statement(event)
     where = (
         f" ({effect.source.file.rpartition('/')[2]}:{effect.source.line})"
         if effect.source is not None

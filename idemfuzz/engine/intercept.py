@@ -1,12 +1,13 @@
 """Catching calls of a plain function wherever it was imported to.
 
 The function's code object is replaced by a trampoline, so that every reference to it (``from app.jobs import
-create_user``, a registry, a decorator's closure) is caught; the body lives on in a twin function. The signature
-that `inspect` shows changes while a search runs; nothing else does.
+create_user``, a registry, a decorator's closure) is caught; the body lives on in a twin function. `inspect` shows
+the signature that it had.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from inspect import CO_COROUTINE
 from types import CodeType, FunctionType
@@ -52,6 +53,7 @@ class Interception:
         self._function = function
         self._code = function.__code__
         self._handler = handler
+        self._signed = False
         self.body = FunctionType(
             function.__code__,
             function.__globals__,
@@ -64,7 +66,13 @@ class Interception:
         self.body.__module__ = function.__module__
 
     def install(self) -> None:
+        if "__signature__" not in vars(self._function):
+            self._function.__signature__ = inspect.signature(self.body)  # type: ignore[attr-defined]
+            self._signed = True
         self._function.__code__ = _coded(self._handler, self._code)
 
     def remove(self) -> None:
         self._function.__code__ = self._code
+        if self._signed:
+            del self._function.__signature__  # type: ignore[attr-defined]
+            self._signed = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
@@ -196,7 +197,7 @@ def _whole(label: str, text: str) -> Text:
 
 def _snippet(line: str) -> Text:
     """For the clipboard, too: its own blanks stay."""
-    shown = line[: len(line) - len(line.lstrip())] + clean(line)
+    shown = "".join(blank + clean(words) for blank, words in re.findall(r"( *)([^ ]+)", line))
     return Text(" " * (_LABEL + _INDENT)).append(shown, style="cyan")
 
 

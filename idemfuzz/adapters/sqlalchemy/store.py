@@ -23,6 +23,7 @@ from idemfuzz.adapters.sqlalchemy.postgresql import PostgresqlFlavour
 from idemfuzz.adapters.sqlalchemy.sqlite import SqliteFlavour
 from idemfuzz.adapters.sqlalchemy.statement import Statement
 from idemfuzz.adapters.sqlalchemy.tap import DialectTap
+from idemfuzz.adapters.sqlalchemy.wording import SqlWording
 from idemfuzz.model import Delta, Difference, DifferenceKind, Fact, FactKind, Guard, GuardKind
 
 _FLAVOURS: Mapping[str, Any] = {
@@ -41,6 +42,7 @@ class SqlStore:
     def __init__(self, name: str, engine: Engine, options: Options) -> None:
         self.name = name
         self.engine = engine
+        self.wording = SqlWording(engine.dialect)
         backend = engine.url.get_backend_name()
         if backend not in _FLAVOURS:
             raise Unusable(
@@ -309,7 +311,7 @@ class SqlStore:
         """What a person would write to have this guard."""
         if guard.kind is GuardKind.UNIQUE:
             table, *columns = guard.mark.split("|")
-            return f"CREATE UNIQUE INDEX uq_{table}_{columns[0]} ON {table} ({', '.join(columns)})"
+            return self.wording.unique_key(table, columns)
         if guard.kind is GuardKind.COMMIT:
             return "with engine.begin() as connection:, once around all that the job writes (or one session.commit() at its end)"
         return (

@@ -23,7 +23,7 @@ from types import FunctionType
 from typing import Any
 from weakref import WeakSet
 
-from idemfuzz.abc import Gate, JobCall, Unusable
+from idemfuzz.abc import Gate, JobCall, Unusable, named_arguments
 from idemfuzz.model import Fact, FaultKind
 
 from idemfuzz_celery import children
@@ -193,13 +193,16 @@ class CeleryQueue:
             return body(task, *args, **kwargs)
         self._apps.add(task.app)
         name = f"{function.__module__}.{function.__qualname__}"
+        named = named_arguments(function, args, kwargs)
         if traced:
             if not request.is_eager:
                 self._served.add(str((request.delivery_info or {}).get("routing_key")))
             message = Message(gate, self._local, task, request, args, kwargs, body)
-            call = JobCall(name, message.perform, self, identified=True)
+            call = JobCall(name, message.perform, self, identified=True, arguments=named)
         else:
-            call = JobCall(name, lambda _, __: original(task, *fresh(args), **fresh(kwargs)), self)
+            call = JobCall(
+                name, lambda _, __: original(task, *fresh(args), **fresh(kwargs)), self, arguments=named
+            )
         return self._deliver(dispatch, call)
 
     def _deliver(self, dispatch: Callable[[JobCall], Any], call: JobCall) -> Any:
