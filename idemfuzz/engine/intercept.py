@@ -25,7 +25,8 @@ async def _coroutine_trampoline(*args: Any, **kwargs: Any) -> Any:
     return await target(*args, **kwargs)
 
 
-def _coded(target: Callable[..., Any], like: CodeType) -> CodeType:
+def coded(target: Callable[..., Any], like: CodeType) -> CodeType:
+    """Code that calls ``target`` instead, for a function whose own code is ``like``."""
     # Whoever asks whether it is a coroutine function must get the same answer.
     code = (_coroutine_trampoline if like.co_flags & CO_COROUTINE else _trampoline).__code__
     constants = tuple(target if constant == "target" else constant for constant in code.co_consts)
@@ -64,7 +65,7 @@ class Interception:
         self.body.__module__ = function.__module__
 
     def install(self) -> None:
-        self._function.__code__ = _coded(self._handler, self._code)
+        self._function.__code__ = coded(self._handler, self._code)
 
     def remove(self) -> None:
         self._function.__code__ = self._code
