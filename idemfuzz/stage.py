@@ -20,6 +20,7 @@ from idemfuzz.engine.clock import Clock
 from idemfuzz.engine.execution import Inheritance, here
 from idemfuzz.engine.keepsakes import Keepsakes
 from idemfuzz.engine.loop import Conductor
+from idemfuzz.engine.memory import Memory
 from idemfuzz.engine.tasks import TaskExecution
 from idemfuzz.model import Delta, Identity, Note, Plan
 
@@ -117,6 +118,7 @@ class Stage:
         self._began = time.time()
         self._claims = Claims()
         self._keepsakes: Keepsakes
+        self._memory: Memory
         self._random_state: object = None
 
     # -- life --------------------------------------------------------------------------------------------
@@ -159,6 +161,8 @@ class Stage:
 
     def _open(self) -> None:
         self._claims.take(self.stores)
+        # Before any job's code is exchanged.
+        self._memory = Memory(self._values.values(), self._scenario)
         for store in self.stores:
             store.open(self._gate)
             self._opened.append(store)
@@ -341,6 +345,7 @@ class Stage:
             scheduler=scheduler,
             opaque=self._gate.opaque,
             traced=traced,
+            memory=self._memory,
         )
         error: BaseException | None = None
         try:
@@ -368,6 +373,7 @@ class Stage:
             for store in self.stores:
                 store.restore()
             self._keepsakes.restore()
+            self._memory.restore()
         self.tally.trials += 1
         self.tally.executions += result.deliveries
         self.tally.redeliveries += result.redeliveries

@@ -78,6 +78,7 @@ class Director:
     def run(self, scheduler: Scheduler) -> None:
         try:
             for execution in self._executions:
+                self._trial.switch(execution)
                 execution.start()
                 self._await(execution)
             while not all(e.standing is Standing.ENDED for e in self._executions):
@@ -129,6 +130,7 @@ class Director:
                 self._go(execution)
                 continue
             if execution.standing is Standing.BLOCKED and not self._still_blocked(execution):
+                self._trial.switch(execution)
                 self._await(execution)
             if execution.standing is Standing.RETURNED:
                 self._go(execution)
@@ -167,6 +169,7 @@ class Director:
     def _go(self, execution: Execution) -> None:
         execution.standing = Standing.RUNNING
         execution.waiting = None
+        self._trial.switch(execution)
         execution.go()
         self._await(execution)
 

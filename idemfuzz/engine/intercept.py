@@ -26,7 +26,8 @@ async def _coroutine_trampoline(*args: Any, **kwargs: Any) -> Any:
     return await target(*args, **kwargs)
 
 
-def _coded(target: Callable[..., Any], like: CodeType) -> CodeType:
+def coded(target: Callable[..., Any], like: CodeType) -> CodeType:
+    """Code that calls ``target`` instead, for a function whose own code is ``like``."""
     # Whoever asks whether it is a coroutine function must get the same answer.
     code = (_coroutine_trampoline if like.co_flags & CO_COROUTINE else _trampoline).__code__
     constants = tuple(target if constant == "target" else constant for constant in code.co_consts)
@@ -69,7 +70,7 @@ class Interception:
         if "__signature__" not in vars(self._function):
             self._function.__signature__ = inspect.signature(self.body)  # type: ignore[attr-defined]
             self._signed = True
-        self._function.__code__ = _coded(self._handler, self._code)
+        self._function.__code__ = coded(self._handler, self._code)
 
     def remove(self) -> None:
         self._function.__code__ = self._code

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from idemfuzz.engine.source import is_library_file
+from idemfuzz.engine.source import is_of_user
 
 _DEPTH_MAX = 3
 _OBJECTS_MAX = 500
@@ -59,7 +59,7 @@ class Keepsakes:
         if not isinstance(state, dict) or isinstance(value, type | type(sys)):
             return
         self._seen.add(id(value))
-        users = _of_user(type(value))
+        users = is_of_user(type(value))
         if users:
             kept = {name: item for name, item in state.items() if isinstance(item, _PLAIN)}
             self._attributes.append((value, kept))
@@ -68,9 +68,3 @@ class Keepsakes:
 
 
 _MISSING = object()
-
-
-def _of_user(cls: type) -> bool:
-    module = sys.modules.get(cls.__module__)
-    file = getattr(module, "__file__", None)
-    return file is not None and not is_library_file(file)

@@ -36,6 +36,12 @@ def is_library_file(filename: str) -> bool:
     return path.startswith(_LIBRARIES) or f"{os.sep}site-packages{os.sep}" in path
 
 
+def is_of_user(cls: type) -> bool:
+    """Whether a class is the user's own."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return file is not None and not is_library_file(file)
+
+
 def innermost_user_line(depth: int = 1) -> Source | None:
     """The innermost frame of the user's own code, or None if only libraries are on the stack."""
     return next(_user_lines(depth + 1), None)

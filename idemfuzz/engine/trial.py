@@ -12,6 +12,7 @@ from idemfuzz.abc import Errors, JobCall, Options, Scheduler, Store
 from idemfuzz.engine.clock import Clock
 from idemfuzz.engine.director import Director
 from idemfuzz.engine.execution import Cover, Execution, Killed, ThreadExecution, here
+from idemfuzz.engine.memory import Memory
 from idemfuzz.engine.schedule import Scripted, schedule_of
 from idemfuzz.engine.source import user_stack
 from idemfuzz.model import (
@@ -103,9 +104,11 @@ class Trial:
         scheduler: Scheduler | None = None,
         opaque: Collection[str] = (),
         traced: bool = False,
+        memory: Memory | None = None,
     ) -> None:
         self.plan = plan
         self.options = options
+        self._memory = memory
         self.helpers: list[threading.Thread] = []
         self.abandoned: list[Execution] = []
         self._scheduler = scheduler
@@ -171,11 +174,24 @@ class Trial:
         self._begin = begin
         self._call += 1
         self._delivery = 0
+        if self._memory is None:
+            return self._outcome(job, self._delivered(job))
+        self._memory.begin()
+        survivor = None
+        try:
+            done = self._delivered(job)
+            survivor = done[0].key if done[0].ending in (Ending.OK, Ending.FAILED) else None
+        finally:
+            self._memory.end(survivor)
+        return self._outcome(job, done)
+
+    def _delivered(self, job: JobCall) -> list[Execution]:
         applies = self.plan.call in (None, self._call)
         if applies and (self.plan.overlap or self._scheduler is not None):
-            done = self._overlap(job)
-        else:
-            done = self._in_sequence(job, self.plan.deliveries if applies else 1)
+            return self._overlap(job)
+        return self._in_sequence(job, self.plan.deliveries if applies else 1)
+
+    def _outcome(self, job: JobCall, done: Sequence[Execution]) -> object:
         first = next((e for e in done if e.ending is Ending.OK), None)
         late = [(e.delivery, e.error) for e in done if e is not first and e.error is not None]
         if first is not None:
@@ -258,6 +274,7 @@ class Trial:
     def _execute(self, job: JobCall, identity: Identity) -> Execution:
         execution = self._execution(job, identity, overlapping=False)
         self._deliveries += 1
+        self.switch(execution)
         execution.start()
         try:
             if not execution.wait(self.options.timeout):
@@ -274,6 +291,11 @@ class Trial:
         return self._begin(
             self, self._call, number, lambda: job.perform(identity, number), overlapping=overlapping
         )
+
+    def switch(self, execution: Execution) -> None:
+        """From here on an Execution is at work: the process has the memory of its worker."""
+        if self._memory is not None:
+            self._memory.switch(execution.key, first=execution.delivery == 1)
 
     def settle(self, execution: Execution) -> None:
         """An Execution has ended: what its process would have dropped is dropped. Once, however often it is said."""

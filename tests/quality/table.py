@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from sqlalchemy import insert
 
-from quality import cuts, keys, lost, outside, overlaps, races, rows, stuck, torn, updates
+from quality import cuts, keys, lost, memory, outside, overlaps, races, rows, stuck, torn, updates
 from quality.case import (
     DUPLICATE,
     KILL,
@@ -750,8 +750,6 @@ OVERLAPS = [
         tables=[notifications],
         on=[SQLITE],
         only=True,
-        slow=True,
-        missed={"*": "needs deliveries in processes of their own: threads share the lock"},
     ),
     Case(
         overlaps.unlock_before_commit,
@@ -888,6 +886,28 @@ OVERLAPS = [
     ),
 ]
 
+MEMORY_OF_ITS_OWN = [
+    Case(memory.guard_in_a_set, "IDM101", DUPLICATE, 4, ORDER, tables=[notifications]),
+    Case(memory.guard_in_a_dict_of_redis_work, "IDM103", DUPLICATE, 4, ORDER, ["redis"]),
+    Case(memory.guard_in_a_class, "IDM101", DUPLICATE, 4, ORDER, tables=[notifications]),
+    Case(memory.guard_in_a_global, "IDM101", DUPLICATE, 4, ORDER, tables=[notifications]),
+    Case(memory.guard_in_a_memo, "IDM101", DUPLICATE, 4, ORDER, tables=[notifications]),
+    Case(memory.guard_in_a_default, "IDM101", DUPLICATE, 4, ORDER, tables=[notifications]),
+    Case(memory.guard_in_a_closure, "IDM101", DUPLICATE, 4, ORDER, tables=[notifications]),
+    Case(
+        memory.number_from_a_dict,
+        "IDM102",
+        DUPLICATE,
+        4,
+        ORDER,
+        tables=[notifications],
+        begins=lambda world: memory.number_from_a_dict(world.engine, 6),
+    ),
+    Case(memory.lock_of_an_object, "IDM101", OVERLAP, 20, ORDER, tables=[notifications], only=True),
+    Case(memory.semaphore_of_the_process, "IDM101", OVERLAP, 20, ORDER, tables=[notifications], only=True),
+    Case(memory.condition_of_the_process, "IDM101", OVERLAP, 20, ORDER, tables=[notifications], only=True),
+]
+
 CUTS = [
     Case(
         cuts.import_one_by_one,
@@ -945,5 +965,6 @@ CASES: tuple[Case, ...] = (
     *STUCK,
     *RACES,
     *OVERLAPS,
+    *MEMORY_OF_ITS_OWN,
     *CUTS,
 )

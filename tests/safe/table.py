@@ -6,6 +6,7 @@ from safe import guards as g
 from safe import keys as r
 from safe import locks as k
 from safe import made_up as m
+from safe import memory as y
 from safe import outside as o
 from safe import overlaps as v
 from safe import schemas as c
@@ -21,6 +22,7 @@ from safe.case import (
     SQL_AND_PSYCOPG2,
     SQLITE,
     Case,
+    World,
 )
 
 CASES = [
@@ -747,4 +749,54 @@ CASES = [
         tables=[v.orders, v.balances],
         seed=v.seed_balances,
     ),
+    # -- with something kept in memory
+    Case(
+        y.send_with_remembered_label,
+        lambda w: (
+            y.send_with_remembered_label(w.db, "A-1", "eu"),
+            y.send_with_remembered_label(w.db, "A-2", "eu"),
+        ),
+        tables=[y.parcels, y.zones],
+        seed=y.seed_zones,
+    ),
+    Case(
+        y.send_by_lazy_engine,
+        lambda w: y.send_by_lazy_engine(_url(w), "A-1"),
+        on=PAIRS,
+        tables=[y.parcels],
+    ),
+    Case(
+        y.send_by_engine_in_dict,
+        lambda w: y.send_by_engine_in_dict(_url(w), "A-1"),
+        on=PAIRS,
+        tables=[y.parcels],
+    ),
+    Case(
+        y.send_by_memoised_engine,
+        lambda w: y.send_by_memoised_engine(_url(w), "A-1"),
+        on=PAIRS,
+        tables=[y.parcels],
+    ),
+    Case(
+        y.send_by_memoised_settings,
+        lambda w: y.send_by_memoised_settings(w.db, "A-1"),
+        tables=[y.parcels],
+    ),
+    Case(y.send_under_a_lock_too, lambda w: y.send_under_a_lock_too(w.db, "A-1"), tables=[y.parcels]),
+    Case(
+        y.push_as_this_worker,
+        lambda w: y.push_as_this_worker(w.redis, "e1"),
+        uses="redis",
+        on=PAIRS,
+    ),
+    Case(y.count_what_was_handled, lambda w: _counted(w), tables=[y.parcels]),
 ]
+
+
+def _url(world: World) -> str:
+    return str(world.db.url.render_as_string(hide_password=False))
+
+
+def _counted(world: World) -> None:
+    y.count_what_was_handled(world.db, "A-1")
+    assert set(y.handled()) == {"A-1"}

@@ -1,0 +1,126 @@
+"""Cells give back what they held, and each delivery has its own memory."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import Counter, deque
+from typing import Any
+
+import pytest
+
+from idemfuzz.engine import memory
+from idemfuzz.engine.cells import Container, Lock, Memo, Reentrant
+from idemfuzz.engine.memory import Memory
+
+seen: set[str] = set()
+asked: list[str] = []
+recorded: list[str] = []
+
+
+@pytest.mark.parametrize(
+    ("container", "add"),
+    [
+        ({1}, lambda c: c.add(2)),
+        ([1], lambda c: c.append(2)),
+        ({1: 1}, lambda c: c.update({2: 2})),
+        (Counter(a=2), lambda c: c.update("ab")),
+        (deque([1], 3), lambda c: c.append(2)),
+    ],
+)
+def test_container_goes_back_and_forth(container: Any, add: Any) -> None:
+    """Goal: no content is lost, and the object stays the same. Method: two contents, written in turn."""
+    cell = Container(container)
+    first = cell.read()
+    add(container)
+    second = cell.read()
+    assert not cell.has(first)
+    cell.write(first)
+    assert cell.has(first)
+    cell.write(second)
+    assert container == second != first
+
+
+@pytest.mark.parametrize("maxsize", [None, 2, 128])
+@pytest.mark.parametrize("typed", [False, True])
+def test_memo_is_written_as_it_was_read(maxsize: int | None, typed: bool) -> None:
+    """Goal: each call that was remembered is, and no other. Method: calls of all shapes, counted."""
+    ran = []
+
+    @functools.lru_cache(maxsize, typed)
+    def double(number: Any, *more: int, by: int = 2, **names: int) -> int:
+        ran.append(number)
+        return number * by
+
+    cell = Memo(double)
+    assert cell.read() == []
+    calls: list[tuple[tuple[Any, ...], dict[str, int]]] = [((1, 2), {"by": 3, "x": 4}), (("a",), {})]
+    for args, kwargs in calls:
+        double(*args, **kwargs)
+    kept = cell.read()
+    double(7)
+    cell.write([])
+    assert double.cache_info().currsize == 0
+    cell.write(kept)
+    assert cell.has(kept)
+    before = len(ran)
+    for args, kwargs in calls:
+        double(*args, **kwargs)
+    assert len(ran) == before
+    double(7)
+    assert len(ran) == before + 1
+
+
+def test_locks_are_given_back_to_who_held_them() -> None:
+    """Goal: a lock is free for one worker and held by another's thread. Method: write both in turn."""
+    plain, reentrant = threading.Lock(), threading.RLock()
+    free = Lock(plain).read(), Reentrant(reentrant).read()
+    with plain, reentrant, reentrant:
+        held = Lock(plain).read(), Reentrant(reentrant).read()
+        assert held == (True, (2, threading.get_ident()))
+        Lock(plain).write(free[0])
+        Reentrant(reentrant).write(free[1])
+        assert plain.acquire(blocking=False)
+        Lock(plain).write(held[0])
+        Reentrant(reentrant).write(held[1])
+    assert (Lock(plain).read(), Reentrant(reentrant).read()) == free == (False, None)
+
+
+def test_each_delivery_begins_afresh() -> None:
+    """Goal: the rules of the module's docstring. Method: three deliveries of two calls, by hand."""
+    mine = Memory([recorded], lambda: asked)
+    asked.append("by the test")
+    seen.add("set up")
+    mine.begin()
+    mine.switch("one", first=True)
+    assert seen == {"set up"}
+    seen.add("one")
+    asked.append("one")
+    recorded.append("one")
+    mine.switch("two")
+    assert seen == {"set up"}
+    seen.add("two")
+    mine.switch("one", first=True)
+    assert seen == {"set up", "one"}
+    mine.end("one")
+    assert seen == {"set up", "one", "two"}
+    assert asked == ["by the test", "one"]
+    mine.begin()
+    mine.switch("three", first=True)
+    assert seen == {"set up", "one"}
+    mine.switch("four")
+    assert seen == {"set up"}
+    mine.end(None)
+    mine.restore()
+    assert seen == set()
+    assert recorded == ["one"]
+    asked.clear()
+    recorded.clear()
+
+
+def test_libraries_keep_theirs() -> None:
+    """Goal: the interpreter's own locks and caches are nobody's to exchange. Method: what the survey has kept."""
+    kept = {id(value) for value in Memory([], lambda: None)._kept}
+    assert id(threading._active) not in kept  # type: ignore[attr-defined]
+    assert id(memory._TRANSPARENT) not in kept
+    assert id(seen) in kept
