@@ -13,10 +13,11 @@ import pytest
 
 from idemfuzz import api
 from idemfuzz.corpus import Entry
-from idemfuzz.fuzz.campaign import Campaign, Slice, Target, TimeIsUp
+from idemfuzz.fuzz.campaign import Campaign, Slice, TimeIsUp
 from idemfuzz.fuzz.examples import needs_examples
 from idemfuzz.fuzz.replaying import Fate, Replayed, replayed
 from idemfuzz.fuzz.subject import Subject, Work
+from idemfuzz.fuzz.target import Target
 from idemfuzz.pytest_search import WORK, JobItem, is_searched
 from idemfuzz.session import Progress, ScenarioFailed
 
@@ -94,7 +95,7 @@ class FuzzLoop(_Loop):
         pursuit = turn.pursuit(subject.options)
         found = None
         try:
-            if turn.kind == "bounded":
+            if not turn.target.slices:
                 self._replay(turn.target, subject)
             found = subject.pursue(pursuit, turn.seed)
         except TimeIsUp:

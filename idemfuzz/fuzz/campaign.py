@@ -1,21 +1,21 @@
 """A campaign: many jobs, one budget of time, spent where the search still learns something, and kept through every end.
 
-The work goes in *slices*: one target for some seconds. A target's first slice is the bounded search of `idemfuzz run`; later
-ones draw other arguments and states, or go beyond the bounds with plans by chance. Which target is next depends on how much new
-behaviour its last slices brought per second; targets whose code has changed come first.
+The work goes in *slices*: one target for some seconds. A target's first slices are glances, a few trials each, so that every target
+is seen, and its plain bugs are found, before any gets depth. Then comes the bounded search of `idemfuzz run`; later slices draw other
+arguments and states, or go beyond the bounds with plans by chance. Which target is next depends on how much new behaviour its last slices
+brought per second; targets whose code has changed come first.
 
-What was learned is written after each slice, a finding the moment it is seen: whenever the process ends, by whatever, the next
+What was learned is written after a slice, a finding the moment it is seen: whenever the process ends, by whatever, the next
 one goes on from there.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,18 +25,21 @@ from idemfuzz import baseline, corpus
 from idemfuzz.abc import Options, Unusable
 from idemfuzz.corpus import Entry
 from idemfuzz.explorers.chance import ChanceExplorer, Depth
-from idemfuzz.fuzz.behaviour import Learned
+from idemfuzz.fuzz.news import explains, parts_of
 from idemfuzz.fuzz.pursuit import Pursuit
-from idemfuzz.model import Example, Finding, Plan, PlanError, Report
+from idemfuzz.fuzz.target import Target, code_of, restore, to_json
+from idemfuzz.model import Example, Finding, Report
 from idemfuzz.reporting.json_report import write_json
 from idemfuzz.session import Progress
 from idemfuzz.stage import Sight
 
-__all__ = ["Campaign", "Settings", "Slice", "Target", "TimeIsUp", "explains"]
+__all__ = ["Campaign", "Settings", "Slice", "TimeIsUp"]
 
 FORMAT = 1
 _FOLDER = "fuzz"
 _KEY = "idemfuzz_fuzz"
+_GLANCES = (8, 40)
+"""How many trials of each example the first slices of a target have: plain duplicates, then some of every kind."""
 _FIRST_EXAMPLES = 6
 _EXAMPLES = 8
 _DEEP_EXAMPLES = 3
@@ -45,8 +48,8 @@ _SHRINK_SECONDS = 20.0
 _FADING = 0.5
 """How much the yield of the last slice counts against that of those before."""
 _CURIOSITY = 1.0
-_FEATURES_MAX = 20_000
-_CUTS = frozenset({"kill", "timeout", "shutdown", "refused", "lost"})
+_SAVING_SHARE = 0.03
+"""How much of the time may go into writing what was learned, which grows with the number of targets."""
 
 
 class TimeIsUp(KeyboardInterrupt):
@@ -71,33 +74,6 @@ class Settings:
 
 
 @dataclass(slots=True)
-class Target:
-    """One job or test, and what is known of it."""
-
-    name: str
-    is_test: bool = False
-    draws: bool = False
-    """Whether there is more than one example."""
-    code: str = ""
-    changed: bool = False
-    """Whether its code is other than in the last campaign."""
-    learned: Learned = field(default_factory=Learned)
-    parents: list[Plan] = field(default_factory=list)
-    slices: int = 0
-    """In this campaign; with those that it goes on from."""
-    trials: int = 0
-    examples: int = 0
-    seconds: float = 0.0
-    gain: float = math.inf
-    """New features per second, of late."""
-    last_new_at: float = 0.0
-    unusable: str = ""
-    refused: dict[str, int] = field(default_factory=dict)
-    not_covered: tuple[str, ...] = ()
-    """What the bounded search left out."""
-
-
-@dataclass(slots=True)
 class Slice:
     """One target's turn: makes the pursuit that a front end drives, and takes in what came of it."""
 
@@ -106,6 +82,8 @@ class Slice:
     kind: str
     seed: int
     examples_max: int
+    trials_max: int | None = None
+    """Of each example, where it is but a glance."""
     began: float = 0.0
     new: int = 0
     first_path: Path | None = None
@@ -131,6 +109,7 @@ class Slice:
             shrink_seconds=_SHRINK_SECONDS,
             examples_max=self.examples_max,
             explorers=explorers,
+            looked_trials_max=self.trials_max,
             observer=self._observe,
         )
 
@@ -182,12 +161,8 @@ class Slice:
             for finding in report.findings:
                 if self._is_news(finding):
                     self._kept(finding, report, seen)
-            if self.kind == "bounded" and not report.certificate.exhaustive:
-                self.target.not_covered = tuple(
-                    f"{covered.explorer}: {covered.why or f'{covered.over_budget} plans over budget'}"
-                    for covered in report.certificate.coverage
-                    if covered.exhaustive is False or covered.over_budget
-                )
+        if self.kind in ("glance", "bounded") and pursuit.looked:
+            self.target.not_covered = _not_covered(pursuit.reports)
         self.target.examples += len(pursuit.looked)
         for text, times in pursuit.refused.items():
             self.target.refused[text] = self.target.refused.get(text, 0) + times
@@ -200,7 +175,7 @@ class Slice:
         target.gain = rate if math.isinf(target.gain) else _FADING * rate + (1 - _FADING) * target.gain
         target.seconds += took
         target.slices += 1
-        self.campaign.save()
+        self.campaign.save_in_time()
 
 
 class Campaign:
@@ -236,6 +211,7 @@ class Campaign:
         self._codes: dict[str, set[object]] = {}
         """What each target's code was when it was last looked at, by this part of the work or by any other."""
         self._features = 0
+        self._save_at = 0.0
 
     # -- the beginning -----------------------------------------------------------------------------------
 
@@ -263,12 +239,12 @@ class Campaign:
         self, name: str, job: object, *, is_test: bool, draws: bool, sources: Iterable[object] = ()
     ) -> None:
         """Make a target known; ``sources`` are further functions whose text is part of its code."""
-        target = Target(name, is_test, draws, code=_code_of([job, *sources]))
+        target = Target(name, is_test, draws, code=code_of([job, *sources]))
         if name in self._codes:
             target.changed = target.code not in self._codes[name]
         saved = self._saved.get("targets", {}).get(name)
         if self.settings.resume and isinstance(saved, dict) and saved.get("code") == target.code:
-            _restore(target, saved)
+            restore(target, saved)
         self.targets[name] = target
         self._features += len(target.learned.features)
 
@@ -302,13 +278,15 @@ class Campaign:
         return settings.max_findings is not None and len(self.findings) >= settings.max_findings
 
     def next(self) -> Target | None:
-        """Whose turn it is: who had none yet, changed ones first; then who promises most."""
+        """Whose turn it is: each has its glances and its bounded search, one round after the other; then who promises most."""
         able = [target for target in self.targets.values() if not target.unusable]
         if self.is_over or not able:
             return None
-        fresh = [target for target in able if not target.slices]
+        fresh = [target for target in able if target.slices <= len(_GLANCES)]
         if fresh:
-            return min(fresh, key=lambda t: (not t.changed, list(self.targets).index(t.name)))
+            found = {entry.target for entry in self.findings}
+            # Within a round: what has changed, then what showed nothing yet, then what showed most that was new.
+            return min(fresh, key=lambda t: (t.slices, not t.changed, t.name in found, -t.gain))
         total = sum(target.slices for target in able)
         best = max(target.gain for target in able) or 1.0
 
@@ -323,13 +301,16 @@ class Campaign:
         number = target.slices
         part, parts = self.settings.part
         seed = _number_of(f"{self.settings.seed}/{target.name}/{number * parts + part - 1}")
-        if number == 0:
+        trials_max = None
+        if number < len(_GLANCES):
+            kind, examples, trials_max = "glance", _FIRST_EXAMPLES, _GLANCES[number]
+        elif number == len(_GLANCES):
             kind, examples = "bounded", _FIRST_EXAMPLES
         elif target.draws and number % 2:
             kind, examples = "examples", _EXAMPLES
         else:
             kind, examples = "deep", _DEEP_EXAMPLES if target.draws else 1
-        return Slice(self, target, kind, seed, examples, began=time.monotonic())
+        return Slice(self, target, kind, seed, examples, trials_max, began=time.monotonic())
 
     # -- what comes of it --------------------------------------------------------------------------------
 
@@ -350,7 +331,7 @@ class Campaign:
             return False
         same = self.known.get(entry.id)
         if same is not None:
-            return _parts_of(entry.plan) < _parts_of(same.plan)
+            return parts_of(entry.plan) < parts_of(same.plan)
         return not any(explains(known, entry) for known in self.known.values())
 
     def keep(self, entry: Entry) -> str | None:
@@ -412,11 +393,20 @@ class Campaign:
             return {}
         return data
 
+    def save_in_time(self) -> None:
+        """Write what was learned, unless that was done a moment ago: a campaign of many targets would do little else."""
+        began = time.monotonic()
+        if began < self._save_at:
+            return
+        self.save()
+        ended = time.monotonic()
+        self._save_at = ended + (ended - began) / _SAVING_SHARE
+
     def save(self) -> None:
         """Write what was learned, whole or not at all."""
         known = {
             **self._saved.get("targets", {}),
-            **{name: _to_json(target) for name, target in self.targets.items()},
+            **{name: to_json(target) for name, target in self.targets.items()},
         }
         path = self._state_path
         document = {
@@ -435,78 +425,17 @@ class Campaign:
                 self.problems.append(text)
 
 
-def explains(known: Entry, entry: Entry) -> bool:
-    """Whether a finding is no news beside a known one: the same damage, by a way that is no simpler.
-
-    As within one search: what plain duplicates do explains all that does the same; all that cuts a delivery short is one kind;
-    and where several things come together, whatever does the same damage with fewer of them explains it.
-    """
-    if known.target != entry.target or not set(entry.places) <= set(known.places):
-        return False
-    if known.mechanism == "duplicate":
-        return known.code == entry.code
-    fewer = _parts_of(entry.plan) - _parts_of(known.plan)
-    if fewer > 0:
-        return known.code[:4] == entry.code[:4]
-    return fewer == 0 and known.code == entry.code and _family_of(known) == _family_of(entry)
-
-
-def _family_of(entry: Entry) -> str:
-    return "cut" if entry.mechanism in _CUTS else entry.mechanism
-
-
-def _parts_of(plan: Plan) -> int:
-    """How many things come together in a plan."""
-    together = corpus.mechanism_of(plan) in ("overlap", "stall")
-    return len(plan.faults) + together + bool(plan.late_seconds) + (plan.deliveries > 2)
-
-
-def _to_json(target: Target) -> dict[str, Any]:
-    return {
-        "code": target.code,
-        "slices": target.slices,
-        "trials": target.trials,
-        "examples": target.examples,
-        "seconds": round(target.seconds, 1),
-        "gain": None if math.isinf(target.gain) else round(target.gain, 4),
-        "last_new_at": round(target.last_new_at, 1),
-        "parents": [str(plan) for plan in target.parents],
-        "passed": sorted(target.learned.passed),
-        "fired": sorted(target.learned.fired),
-        "not_covered": list(target.not_covered),
-        "features": sorted(target.learned.features)[:_FEATURES_MAX],
-    }
-
-
-def _restore(target: Target, saved: dict[str, Any]) -> None:
-    """As far as it can be read: what is damaged is learned again."""
-    with suppress(TypeError, ValueError, KeyError):
-        target.slices = int(saved["slices"])
-        target.trials = int(saved["trials"])
-        target.examples = int(saved["examples"])
-        target.seconds = float(saved["seconds"])
-        target.gain = math.inf if saved["gain"] is None else float(saved["gain"])
-        target.last_new_at = float(saved["last_new_at"])
-        target.not_covered = tuple(map(str, saved["not_covered"]))
-        learned = target.learned
-        learned.features = {text for text in saved["features"] if isinstance(text, str)}
-        learned.passed = set(map(str, saved["passed"]))
-        learned.fired = set(map(str, saved["fired"]))
-        for text in saved["parents"]:
-            with suppress(PlanError):
-                target.parents.append(Plan.parse(str(text)))
-
-
-def _code_of(functions: Iterable[object]) -> str:
-    """A hash of the texts of the files that functions stand in: a change beside a job may change the job."""
-    texts = set()
-    for function in functions:
-        with suppress(TypeError, OSError):
-            path = inspect.getsourcefile(inspect.unwrap(function))  # type: ignore[arg-type]
-            if path is not None:
-                texts.add(Path(path).read_text(encoding="utf-8", errors="replace"))
-    return hashlib.sha256("\0".join(sorted(texts)).encode()).hexdigest()[:16]
-
-
 def _number_of(text: str) -> int:
     return int.from_bytes(hashlib.blake2s(text.encode(), digest_size=6).digest(), "big")
+
+
+def _not_covered(reports: Sequence[Report]) -> tuple[str, ...]:
+    """What the first of the searches that left something out left out."""
+    for report in reports:
+        if not report.certificate.exhaustive:
+            return tuple(
+                f"{covered.explorer}: {covered.why or f'{covered.over_budget} plans over budget'}"
+                for covered in report.certificate.coverage
+                if covered.exhaustive is False or covered.over_budget
+            )
+    return ()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from idemfuzz.corpus import Entry, from_json
-from idemfuzz.fuzz.campaign import explains
+from idemfuzz.fuzz.news import explains
 from idemfuzz.model import PlanError
 
 __all__ = ["LocalPart", "Part", "gathered", "merged"]

@@ -61,6 +61,8 @@ class Pursuit:
     examples_max: int | None = None
     explorers: Sequence[Explorer | SearchingExplorer] | None = None
     """Who proposes plans for a new example; None: those of every search."""
+    looked_trials_max: int | None = None
+    """How many trials a new example gets at most; what is found is followed with the usual number."""
     observer: Callable[[Sight], None] | None = None
     looked: list[tuple[Report, Example | None]] = field(default_factory=list)
     """The examples that were searched whole, with what came of it."""
@@ -128,10 +130,12 @@ class Pursuit:
 
     def _budgeted(self) -> Options:
         """The whole budget for the first example that has an effect, a part of it for each of the others."""
-        if all(is_idle(report) for report in self.reports):
-            return self.options
-        trials = max(_LATER_TRIALS_MIN, self.options.max_trials // _LATER_SHARE)
-        return replace(self.options, max_trials=min(self.options.max_trials, trials))
+        most = self.options.max_trials
+        if not all(is_idle(report) for report in self.reports):
+            most = min(most, max(_LATER_TRIALS_MIN, most // _LATER_SHARE))
+        if self.looked_trials_max is not None:
+            most = min(most, self.looked_trials_max)
+        return replace(self.options, max_trials=most)
 
     def _follow(self, key: str, search: Search) -> bool:
         if key in self._shown:

@@ -61,6 +61,46 @@ def test_each_target_has_a_turn_first_changed_ones_before_the_others(tmp_path: P
     assert [turn(again, clock, 0) for _ in range(3)] == ["c", "a", "b"]
 
 
+def test_all_have_a_glance_before_any_gets_depth_and_who_showed_nothing_is_first(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Goal: the last in line is seen on a busy machine, too. Method: the kinds of the first turns, one finding made in the first."""
+    campaign = opened(tmp_path)
+    for name in "abc":
+        campaign.add(name, print, is_test=False, draws=False)
+    campaign.keep(corpus.entry_of(finding(), "a"))
+    turns = []
+    for _ in range(12):
+        target = campaign.next()
+        assert target is not None
+        one = campaign.slice(target)
+        one.end()
+        turns.append((target.name, one.kind, one.trials_max))
+    for round_number, trials_max in enumerate((8, 40)):
+        names = [name for name, *rest in turns[3 * round_number :][:3] if rest == ["glance", trials_max]]
+        assert names == ["b", "c", "a"]
+    assert [kind for _, kind, _ in turns[6:9]] == ["bounded"] * 3
+    assert [kind for _, kind, _ in turns[9:]] == ["deep"] * 3
+
+
+def test_writing_what_was_learned_takes_a_small_part_of_the_time(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: hundreds of targets do not cost the campaign. Method: a write takes a second, a turn takes one, too."""
+    campaign = opened(tmp_path)
+    campaign.add("a", print, is_test=False, draws=False)
+    written = []
+
+    def save() -> None:
+        written.append(clock.now)
+        clock.now += 1.0
+
+    monkeypatch.setattr(campaign, "save", save)
+    for _ in range(100):
+        turn(campaign, clock, 0)
+    assert 2 <= len(written) <= 5
+
+
 def test_what_any_part_has_looked_at_counts_as_seen(tmp_path: Path, clock: Clock) -> None:
     """Goal: a pull request's run knows what four machines saw at night. Method: their states, none of its own."""
     for part, name in ((1, "a"), (2, "b"), (2, "c")):
