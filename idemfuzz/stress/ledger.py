@@ -101,6 +101,9 @@ class Ledger:
         self.strikes: Counter[str] = Counter()
         self.latencies: list[float] = []
         """Seconds from a message's first sending to the end of an Execution: an even sample."""
+        self.began: float | None = None
+        """When this round's first message was sent."""
+        self.last_ended: float | None = None
         self._of_job: dict[int, list[Message]] = defaultdict(list)
         self._stride = 1
         self._lock = threading.Lock()
@@ -111,6 +114,7 @@ class Ledger:
             self.messages.clear()
             self.calls.clear()
             self.live.clear()
+            self.began = self.last_ended = None
             self._of_job.clear()
 
     # -- what the producers say --------------------------------------------------------------------------
@@ -123,6 +127,7 @@ class Ledger:
                 message.callback_fails = True
                 self.strikes["on-success"] += 1
             message.sent.append(at)
+            self.began = at if self.began is None else self.began
             self.counts["sent"] += 1
 
     def sent_again(self, job_id: str, job: int, at: float) -> None:
@@ -180,6 +185,11 @@ class Ledger:
         if run.doubtful is not None:
             self.counts["doubtful calls"] += 1
 
+    @property
+    def seconds(self) -> float:
+        """How long this round's work took: from the first sending to the end of the last Execution."""
+        return max(0.0, self.last_ended - self.began) if self.began and self.last_ended else 0.0
+
     # -- what there is to tell ---------------------------------------------------------------------------
 
     def of_job(self, job: int) -> list[Message]:
@@ -230,6 +240,7 @@ class Ledger:
             return
         run, message = known
         run.ended, run.error = event["at"], event["error"]
+        self.last_ended = max(run.ended, self.last_ended or 0.0)
         run.ending = Ended.OK if run.error is None else Ended.FAILED
         self.counts[run.ending] += 1
         self._note_latency(run.ended - (message.sent[0] if message.sent else run.started))

@@ -89,13 +89,14 @@ class StressReport:
     seed: int
     seconds: float
     storm_seconds: float
+    """From the first sending to the end of the last Execution, over all rounds; what comes before and after is not in it."""
     percentiles: Mapping[str, float] = field(default_factory=dict)
     """Seconds from a message's first sending to the end of an Execution: p50, p95, p99, max."""
     why_unknown: str = ""
 
     @property
     def rate(self) -> float:
-        """Executions that ended, per second of the storm."""
+        """Executions that ended, per second in which there was something to do."""
         done: Any = self.counts.get("ok", 0) + self.counts.get("failed", 0)
         return done / self.storm_seconds if self.storm_seconds else 0.0
 

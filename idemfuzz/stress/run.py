@@ -228,11 +228,10 @@ class _Run:
                 redis=self._ground.own_redis,
             )
             for part in parts:
-                begun = time.monotonic()
                 try:
-                    storm.run(part, partial(self._tell, begun, pressed), end)
+                    storm.run(part, partial(self._tell, pressed), end)
                 finally:
-                    self._storm_seconds += time.monotonic() - begun
+                    self._storm_seconds += self._ledger.seconds
                 try:
                     if storm.cut_short:
                         # What is still at work would change the state while it is looked at.
@@ -263,11 +262,11 @@ class _Run:
             findings=self._judgement.findings,
         )
 
-    def _tell(self, begun: float, pressed: threading.Event) -> None:
+    def _tell(self, pressed: threading.Event) -> None:
         if pressed.is_set():
             raise KeyboardInterrupt
         told = self._progress("storm")
-        seconds = self._storm_seconds + time.monotonic() - begun
+        seconds = self._storm_seconds + time.monotonic() - (self._ledger.began or time.monotonic())
         rate = told.done / seconds if seconds else 0.0
         left = max(0, told.total - told.done)
         eta = left / rate if rate else None
