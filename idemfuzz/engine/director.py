@@ -36,6 +36,8 @@ class Director:
 
     def __init__(self, trial: Trial, executions: Sequence[Execution], timeout_seconds: float) -> None:
         self.steps: list[Step] = []
+        self.lapses: dict[int, Lapse] = {}
+        """What passed before the Step of that index."""
         self._trial = trial
         self._executions = executions
         self._timeout = timeout_seconds
@@ -89,6 +91,7 @@ class Director:
                 pending = {number: self._footprint(e) for number, e in ready.items()}
                 choice = scheduler.choose(pending)
                 if isinstance(choice, Lapse):
+                    self.lapses[len(self.steps)] = choice
                     self._trial.lapse(choice.seconds)
                     continue
                 scheduler.took(self._step(ready[choice], pending))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from itertools import pairwise
 
 from idemfuzz.model import Footprint, Lapse, Segment, Step
 
@@ -41,14 +41,24 @@ class Scripted:
         self._taken = 0
 
 
-def schedule_of(steps: Sequence[Step]) -> tuple[Segment, ...]:
+def schedule_of(
+    steps: Sequence[Step], lapses: Mapping[int, Lapse] | None = None
+) -> tuple[Segment | Lapse, ...]:
     """The Schedule by which these Steps are taken again, with no more preemptions than it needs.
 
     Segments end at the label of their last Effect; one that goes on until it ends or is blocked names none.
+    ``lapses``: what passes before the Step of that index.
     """
-    runs = [list(run) for _, run in groupby(steps, key=lambda step: step.delivery)]
-    found = []
+    passed = lapses or {}
+    first = [0]
+    for index, step in enumerate(steps):
+        if index and (step.delivery != steps[index - 1].delivery or index in passed):
+            first.append(index)
+    runs = [steps[start:end] for start, end in pairwise([*first, len(steps)])] if steps else []
+    found: list[Segment | Lapse] = []
     for number, run in enumerate(runs):
+        if first[number] in passed:
+            found.append(passed[first[number]])
         last = run[-1]
         following = runs[number + 1][0] if number + 1 < len(runs) else None
         goes_on = following is not None and last.delivery in following.choices

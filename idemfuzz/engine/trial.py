@@ -26,6 +26,7 @@ from idemfuzz.model import (
     Footprint,
     History,
     Identity,
+    Lapse,
     Plan,
     Point,
     Side,
@@ -116,6 +117,7 @@ class Trial:
         # A stack per Effect costs more than the Effect: only what is run to be shown has them.
         self._traced = traced
         self._steps: list[Step] = []
+        self._lapses: dict[int, Lapse] = {}
         self._marked: dict[str, Store] = {}
         self._stores = stores
         self._clock = clock
@@ -146,7 +148,7 @@ class Trial:
             thread.join(self.options.timeout)
         plan = self.plan
         if self._scheduler is not None:
-            plan = replace(plan, overlap=schedule_of(self._steps))
+            plan = replace(plan, overlap=schedule_of(self._steps, self._lapses))
         return TrialResult(
             plan=plan,
             history=History(tuple(self._events)),
@@ -259,6 +261,7 @@ class Trial:
         try:
             self._director.run(self._scheduler or Scripted(self.plan.overlap))
         finally:
+            self._lapses |= {len(self._steps) + at: lapse for at, lapse in self._director.lapses.items()}
             self._steps += self._director.steps
             self._director = None
             for execution in executions:

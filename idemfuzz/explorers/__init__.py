@@ -3,6 +3,7 @@
 from idemfuzz.abc import Explorer, SearchingExplorer
 from idemfuzz.explorers.crash import CrashExplorer
 from idemfuzz.explorers.failover import FailoverExplorer
+from idemfuzz.explorers.heirs import HeirsExplorer
 from idemfuzz.explorers.interleave import InterleaveExplorer
 from idemfuzz.explorers.interrupt import InterruptExplorer
 from idemfuzz.explorers.late import LateExplorer
@@ -23,6 +24,7 @@ EXPLORERS: tuple[Explorer | SearchingExplorer, ...] = (
     FailoverExplorer(),
     RetryExplorer(),
     RivalExplorer(),
+    HeirsExplorer(),
 )
 
 FAULT_NAMES: tuple[str, ...] = tuple(sorted({name for explorer in EXPLORERS for name in explorer.faults}))
@@ -37,6 +39,7 @@ __all__ = [
     "OPTIONAL",
     "CrashExplorer",
     "FailoverExplorer",
+    "HeirsExplorer",
     "InterleaveExplorer",
     "InterruptExplorer",
     "LateExplorer",

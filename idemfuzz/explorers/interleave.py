@@ -6,11 +6,11 @@ is too large for the budget is sampled by PCT, and the certificate prints with w
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 
-from idemfuzz.abc import Extent, Options, Outcome, Proposal, Reference
-from idemfuzz.explorers.dpor import Diverged, Tree
+from idemfuzz.abc import Extent, Options, Outcome, Proposal, Reference, Scheduler
+from idemfuzz.explorers.dpor import Diverged, Guide, Tree
 from idemfuzz.explorers.pct import PctGuide, found_at_least
 from idemfuzz.model import Fault, Identity, Plan
 
@@ -55,11 +55,20 @@ def tried(plan: Plan) -> Generator[Proposal, Outcome, Outcome]:
 
 
 def interleavings(
-    plan: Plan, budget: int, *, faults: tuple[Fault, ...] = (), seed: int = 0, sample: bool = True
+    plan: Plan,
+    budget: int,
+    *,
+    faults: tuple[Fault, ...] = (),
+    seed: int = 0,
+    sample: bool = True,
+    ahead: Callable[[Guide], Scheduler] | None = None,
 ) -> Search:
-    """All interleavings of one Plan's deliveries, as far as the budget goes; the rest is sampled if so wished."""
+    """All interleavings of one Plan's deliveries, as far as the budget goes; the rest is sampled if so wished.
+
+    ``ahead`` makes a scheduler that runs the first delivery to its end before all others, which are then interleaved.
+    """
     plan = replace(plan, faults=faults)
-    symmetric = plan.identity is Identity.SAME and not faults
+    symmetric = plan.identity is Identity.SAME and (not faults or ahead is not None)
     tree = Tree(symmetric=symmetric)
     restarts = 0
     exact = budget - int(budget * _PCT_SHARE) if sample else budget
@@ -68,12 +77,13 @@ def interleavings(
     limit = exact
     while longest <= _STEPS_MAX and ran < limit and (guide := tree.next()) is not None:
         for _ in range(_REPEATS):
-            outcome = yield Proposal(plan, guide)
+            outcome = yield Proposal(plan, guide if ahead is None else ahead(guide))
             ran += 1
             if len(outcome.steps) > _STEPS_MAX:
                 break
+            steps = [step for step in outcome.steps if ahead is None or step.delivery != 1]
             try:
-                tree.enter(guide, outcome.steps)
+                tree.enter(guide, steps)
                 break
             except Diverged as divergence:
                 doubt = str(divergence)

@@ -39,13 +39,13 @@ class RetryExplorer:
             if outcome.violated:
                 # What one kill breaks needs no second one.
                 continue
-            done = _without_polls(outcome.history, point.call, delivery=2)
-            way = _way(done)
+            done = without_polls(outcome.history, point.call, delivery=2)
+            gone = way(done)
             seconds = list(breaks_of(done, point.call, delivery=2))
-            if way in ways:
+            if gone in ways:
                 pruned += len(seconds)
                 continue
-            ways.add(way)
+            ways.add(gone)
             for again, where in seconds:
                 if ran >= budget:
                     left += 1
@@ -57,12 +57,12 @@ class RetryExplorer:
         return Extent(ran, None, not left, why, pruned=pruned)
 
 
-def _way(events: Sequence[Event]) -> tuple[tuple[str, str], ...]:
+def way(events: Sequence[Event]) -> tuple[tuple[str, str], ...]:
     """What a delivery did, without the values that it drew."""
     return tuple((e.point.label, _DRAWN.sub("#", e.outcome)) for e in events if e.point is not None)
 
 
-def _without_polls(history: History, call: int, delivery: int) -> list[Event]:
+def without_polls(history: History, call: int, delivery: int) -> list[Event]:
     """The Effects of one delivery, without those that it only repeats after a sleep, with the same answer."""
     found: list[Event] = []
     slept = False

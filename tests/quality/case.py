@@ -44,6 +44,8 @@ TWICE_PREEMPTED = Size("overlap", 2, segments=3)
 """The second one pauses, too, before it ends."""
 STALLED = Size("overlap", 2, segments=3)
 """The first delivery pauses, time passes, the second runs to its end."""
+HEIRS = Size("overlap", 3, faults=1, segments=5)
+"""The first delivery is killed, time passes, the second one pauses, the third one pauses, the second one ends."""
 KILL = Size("kill", 1, faults=1)
 TIMEOUT = Size("timeout", 1, faults=1)
 REFUSED = Size("refused", 1, faults=1)

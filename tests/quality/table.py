@@ -10,6 +10,7 @@ from sqlalchemy import insert
 from quality import cuts, keys, lost, memory, outside, overlaps, races, rows, stuck, torn, updates
 from quality.case import (
     DUPLICATE,
+    HEIRS,
     KILL,
     LATE,
     LOST,
@@ -842,14 +843,13 @@ OVERLAPS = [
     Case(
         overlaps.break_lock_of_the_dead,
         "IDM101",
-        Size("kill", 3, faults=1, segments=4),
-        60,
+        HEIRS,
+        120,
         ORDER,
         ["engine", "redis"],
         tables=SHIPMENTS,
         seed=_order,
         only=True,
-        missed={"*": "needs a kill, and an overlap of its redelivery with another delivery"},
     ),
     Case(
         overlaps.setnx_then_expire,

@@ -673,6 +673,15 @@ CASES = [
         seed=v.seed_order,
     ),
     Case(
+        v.ship_under_breakable_lock,
+        lambda w: v.ship_under_breakable_lock(w.db, w.redis, 7),
+        uses="db redis",
+        on=PAIRS,
+        tables=v.SHOP,
+        seed=v.seed_order,
+        notes=("IDM401", "IDM402"),
+    ),
+    Case(
         v.ship_under_redis_lock,
         lambda w: v.ship_under_redis_lock(w.db, w.redis, 7),
         uses="db redis",
