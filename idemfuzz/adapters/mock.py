@@ -42,7 +42,7 @@ from idemfuzz.abc import Errors, Gate
 from idemfuzz.adapters.idempotency import key_in
 from idemfuzz.model import Access, Effect, Fact, FactKind, FaultKind
 
-__all__ = ["MockTap"]
+__all__ = ["MockTap", "asks_nobody", "reads", "shown"]
 
 _READING = frozenset(
     {
@@ -174,21 +174,21 @@ def _perform(
     gate: Gate, path: tuple[str, ...], call: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     label = _label(path)
-    reads = _reads(path[-1])
-    shown = [_shown(a) for a in args] + [f"{name}={_shown(value)}" for name, value in kwargs.items()]
+    only_reads = reads(path[-1])
+    given = [shown(a) for a in args] + [f"{name}={shown(value)}" for name, value in kwargs.items()]
     effect = Effect(
         label=label,
         store="mock",
-        access=Access.READ if reads else Access.DURABLE,
-        detail=f"{label}({', '.join(shown)})",
-        faults=(FaultKind.REFUSED,) if reads else (FaultKind.REFUSED, FaultKind.LOST),
+        access=Access.READ if only_reads else Access.DURABLE,
+        detail=f"{label}({', '.join(given)})",
+        faults=(FaultKind.REFUSED,) if only_reads else (FaultKind.REFUSED, FaultKind.LOST),
     )
     errors = Errors(
         refused=lambda: ConnectionRefusedError(f"{label}: connection refused"),
         lost=lambda: ConnectionResetError(f"{label}: connection reset; the call had arrived"),
     )
-    if reads:
-        return gate.perform(effect, call, errors=errors, describe=_shown)
+    if only_reads:
+        return gate.perform(effect, call, errors=errors, describe=shown)
     key = key_in(kwargs) or key_in(args)
     fact = Fact(
         store="mock",
@@ -200,7 +200,7 @@ def _perform(
         },
         once=f"{label} {key}" if key else None,
     )
-    return gate.perform(effect, call, errors=errors, describe=_shown, call=fact)
+    return gate.perform(effect, call, errors=errors, describe=shown, call=fact)
 
 
 # -- which mock, and what its call means ---------------------------------------------------------------------
@@ -247,7 +247,13 @@ def _label(path: tuple[str, ...]) -> str:
     return text.replace(".__setitem__", "[]=").replace(".__delitem__", "[] del")
 
 
-def _reads(name: str) -> bool:
+def asks_nobody(name: str) -> bool:
+    """Whether a function of this name makes something up by itself: an id, a time, a token."""
+    return name in _ASKS_NOBODY
+
+
+def reads(name: str) -> bool:
+    """Whether a call of this name only looks, or only keeps a connection."""
     words = [word.lower() for word in _WORDS.findall(name)]
     if name in _LIFECYCLE or _QUESTIONS.intersection(words[:1]):
         return True
@@ -301,7 +307,8 @@ def _described(value: Any) -> str:
         return f"<{type(value).__qualname__}>"
 
 
-def _shown(value: Any, characters_max: int = 60) -> str:
+def shown(value: Any, characters_max: int = 60) -> str:
+    """``value`` on a short line."""
     text = repr(_plain(value))
     return text if len(text) <= characters_max else text[: characters_max - 1] + "…"
 
