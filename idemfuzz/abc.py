@@ -98,6 +98,11 @@ class Scope(Protocol):
         ...
 
     @property
+    def effects(self) -> int:
+        """How many Effects the Execution has reached so far."""
+        ...
+
+    @property
     def dead(self) -> bool:
         """Whether the Execution was killed, and only its remains are being cleared away."""
         ...
@@ -117,12 +122,13 @@ class Gate(Protocol):
         *,
         errors: Errors = Errors(),
         describe: Callable[[T], str] | None = None,
-        call: Fact | None = None,
+        call: Fact | Callable[[T], Fact | None] | None = None,
     ) -> T:
         """Do ``action`` as one Effect: the gate may wait before it, fail it, or end the Execution around it.
 
         Effects inside ``action`` are part of this one. Outside a delivery it is a plain call. ``call`` is the
-        outside call that this Effect makes, if it is one: counted when the action is done.
+        outside call that this Effect makes, if it is one (a function of the result where that tells): counted when the
+        action is done.
         """
         ...
 

@@ -38,7 +38,7 @@ _OWN_SETTINGS: pytest.StashKey[bool] = pytest.StashKey()
 _SETTINGS = "_hypothesis_internal_use_settings"
 """Where Hypothesis keeps the settings of a test."""
 _BYPASSED: pytest.StashKey[Any] = pytest.StashKey()
-_OWN_FIXTURES = ("request", "deliver", "monkeypatch", "capsys", "caplog", "capfd", "recwarn", "pytestconfig")
+_OWN_FIXTURES = ("request", "deliver", "capsys", "caplog", "capfd", "recwarn", "pytestconfig")
 _NOT_OPTIONS = ("job", "stores")
 _HOLDING_MAX = 10
 _MARKUP = {Verdict.HOLDS: {"green": True}, Verdict.UNKNOWN: {"yellow": True}, Verdict.VIOLATED: {"red": True}}

@@ -167,6 +167,9 @@ class Stage:
             store.open(self._gate)
             self._opened.append(store)
         for tap in self._taps:
+            look = getattr(tap, "look", None)
+            if look is not None:
+                look(self._scenario)
             tap.attach(self._gate, self._values)
             self._attached.append(tap)
         for queue in self._queues:

@@ -14,6 +14,7 @@ _BUILT_IN = {
     "files": ("idemfuzz.adapters.files", "FilesAdapter"),
     "containers": ("idemfuzz.adapters.containers", "ContainersAdapter"),
     "mock": ("idemfuzz.adapters.mock", "MockTap"),
+    "fakes": ("idemfuzz.adapters.fakes", "FakesTap"),
     "mail": ("idemfuzz.adapters.mail", "MailTap"),
     "http": ("idemfuzz.adapters.http", "HttpTap"),
     "rq": ("idemfuzz.adapters.rq", "RqQueue"),

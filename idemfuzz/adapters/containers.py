@@ -9,6 +9,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from idemfuzz.abc import Gate, Options
+from idemfuzz.adapters.idempotency import key_in
 from idemfuzz.model import Delta, Fact, FactKind
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -24,7 +25,7 @@ class ContainersAdapter:
 
 
 class ContainerStore:
-    """Its elements are facts; changing it is no Effect, so only what is left at the end counts."""
+    """Its elements are facts, those with one idempotency key are one; changing it is no Effect, so only its end counts."""
 
     kind = "container"
 
@@ -77,7 +78,7 @@ class ContainerStore:
         """Nothing was installed."""
 
     def _fact(self, item: Any) -> Fact:
-        return Fact(self.name, FactKind.CALL, self.name, {"item": item})
+        return Fact(self.name, FactKind.CALL, self.name, {"item": item}, once=key_in(item))
 
 
 def _items(value: Any) -> list[Any]:

@@ -12,9 +12,9 @@ and this is how a server's own guard shows itself (409 on a second charge, 404 o
 says that it failed. Whether a server did it without saying so is the business of the LOST fault, not of the
 status.
 
-*When two calls are one.* By an idempotency key: a header that ends in ``Idempotency-Key`` or
-``Idempotency-Token``, ``PayPal-Request-Id``, or a field ``idempotency_key`` at the top of a JSON or form
-body. ``X-Request-Id`` is none: it names the attempt, for tracing. A PUT or a DELETE is one with its
+*When two calls are one.* By an idempotency key (`adapters/idempotency.py`): a header that ends in
+``Idempotency-Key`` or ``Idempotency-Token``, ``PayPal-Request-Id``, or a field such as ``idempotency_key``,
+``client_token`` or ``request_id`` at the top of a JSON or form body. ``X-Request-Id`` is none: it names the attempt, for tracing. A PUT or a DELETE is one with its
 repetition without a key (RFC 9110, 9.2.2).
 
 It does not see `http.client` used directly, asynchronous clients other than httpx's, or a stub that a test puts in place of a
@@ -39,6 +39,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from idemfuzz.abc import Errors, Gate
+from idemfuzz.adapters.idempotency import names_a_key
 from idemfuzz.model import Access, Effect, Fact, FactKind, FaultKind
 
 __all__ = ["HttpTap"]
@@ -233,12 +234,12 @@ def _perform(gate: Gate, request: _Request, send: Callable[[], Any], errors: Err
 
 
 def _once(request: _Request, url: str, body: object) -> str | None:
-    for name, value in request.headers.items():
-        header = name.lower().replace("_", "-")
-        if header.endswith(("idempotency-key", "idempotency-token")) or header == "paypal-request-id":
+    # At the top of the body alone: what lies deeper may be another thing's.
+    fields = body.items() if isinstance(body, dict) else ()
+    headers = ((name, value) for name, value in request.headers.items() if name.lower() != "request-id")
+    for name, value in (*headers, *fields):
+        if value and isinstance(value, str | int) and names_a_key(str(name)):
             return f"{request.method} {url} {value}"
-    if isinstance(body, dict) and body.get("idempotency_key"):
-        return f"{request.method} {url} {body['idempotency_key']}"
     if request.method in _REPEATABLE:
         data = _bytes(request.body)
         if data is not None:

@@ -1,22 +1,24 @@
-"""Mocks handed in by fixtures are outside calls: `unittest.mock` objects, and what hangs below them.
+"""Mocks stand in the outside's place: a delivery's calls of `unittest.mock` objects, and of what hangs below them.
 
 A call of ``mailer.send(...)`` or ``gateway.charges.create(...)``, where a fixture named ``mailer`` or
 ``gateway`` returns the mock, is an Effect "mailer.send", and counts as a call when the mock has answered it
-(a configured exception means that it was not done). A mock that a test makes in its own body is fresh in
-each trial and is left alone, and so are the protocol methods of a `MagicMock` (``len(mock)``, ``with mock:``).
-A call of an `AsyncMock` is an Effect when it is awaited.
+(a configured exception means that it was not done). So is a call of a mock that nobody hands in: one that
+`patch` (as a decorator, in a fixture, in the body) or ``mocker`` has put into the job's module, or one that the
+body makes. It is called by its own name, which `patch` takes from what it stands for. The protocol methods of a
+`MagicMock` (``len(mock)``, ``with mock:``) are left alone. A call of an `AsyncMock` is an Effect when it is awaited.
 
 *What counts as a call.* Not what only looks or only keeps a connection: a last name that begins with a
 reading word ("get", "is", "find"), unless a writing word follows ("get_or_create"), and "connect", "close"
 and their like are Effects that read. And not what asks nobody: a patched `uuid4`, clock or `sleep`, a
-logger, and a patched class that is called to make an instance are no Effects at all.
+logger, a metric, and a patched class that is called to make an instance are no Effects at all.
 
-*When two calls are one.* When they carry the same keyword argument ``idempotency_key``.
+*When two calls are one.* When they carry the same idempotency key: a keyword argument ``idempotency_key``,
+``ClientToken`` or the like (`adapters/idempotency.py`), or such a field in a dict that is passed (a body, headers, options).
 
 *Reset.* At each trial the mocks go back to how they were at attach: calls that fixtures made are there
 again, calls of the trial before are gone, ``return_value`` and ``side_effect`` are as configured, and a
 ``side_effect`` given as a list or iterator begins anew. What a trial configured on a child that did not
-exist at attach stays.
+exist at attach stays. A mock that nobody hands in is met at its first call in a trial, and goes back to how it was then.
 """
 
 from __future__ import annotations
@@ -37,9 +39,10 @@ from typing import Any
 from uuid import UUID
 
 from idemfuzz.abc import Errors, Gate
+from idemfuzz.adapters.idempotency import key_in
 from idemfuzz.model import Access, Effect, Fact, FactKind, FaultKind
 
-__all__ = ["MockTap"]
+__all__ = ["MockTap", "asks_nobody", "reads", "shown"]
 
 _READING = frozenset(
     {
@@ -69,6 +72,8 @@ _ASKS_NOBODY = frozenset(
 )
 _LOGGING = frozenset({"debug", "info", "warning", "warn", "error", "exception", "critical", "log"})
 _LOGGERS = frozenset({"log", "logger", "logging", "_log", "_logger"})
+_METRICS = frozenset({"statsd", "metrics", "metric", "telemetry", "tracer", "tracing", "sentry_sdk"})
+_UNNAMED = "mock"
 _PROTOCOL = re.compile(r"__\w+__\Z")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -85,34 +90,38 @@ class MockTap:
         self._roots: dict[int, str] = {}
         self._kept: tuple[Any, ...] = ()
         self._states: tuple[_State, ...] = ()
+        self._met: dict[int, tuple[Any, tuple[_State, ...]]] = {}
+        """Mocks that nobody handed in, called since the last reset, and how they were then."""
         self._original: Callable[..., Any] | None = None
         self._wrapper: Callable[..., Any] | None = None
 
     def attach(self, gate: Gate, values: Mapping[str, object]) -> None:
         """Take the mocks among ``values`` under control.
 
-        A mock under two names is known by the first. Nothing is patched where there is none.
+        A mock under two names is known by the first. Nothing is patched where nobody has imported `unittest.mock`.
         """
+        library = _library()
+        if library is None:
+            return
         roots: dict[int, tuple[str, Any]] = {}
         for name, value in values.items():
             handed = _mock_behind(value)
             if handed is not None:
                 roots.setdefault(id(handed), (name, handed))
-        if not roots:
-            return
         self._gate = gate
         self._roots = {key: name for key, (name, _) in roots.items()}
         self._kept = tuple(handed for _, handed in roots.values())
         self._states = tuple(_State.of(each) for each in _reachable(self._kept))
-        caller = _library().CallableMixin
+        caller = library.CallableMixin
         self._original = vars(caller)["__call__"]
         self._wrapper = self._wrap(self._original)
         caller.__call__ = self._wrapper
 
     def reset(self) -> None:
-        for each in _reachable(self._kept):
+        met, self._met = self._met, {}
+        for each in _reachable((*self._kept, *(top for top, _ in met.values()))):
             _forget(each)
-        for state in self._states:
+        for state in (*self._states, *(state for _, states in met.values() for state in states)):
             state.restore()
 
     def detach(self) -> None:
@@ -121,16 +130,16 @@ class MockTap:
             if vars(caller)["__call__"] is self._wrapper:
                 caller.__call__ = self._original
         self._gate = self._original = self._wrapper = None
-        self._roots, self._kept, self._states = {}, (), ()
+        self._roots, self._kept, self._states, self._met = {}, (), (), {}
 
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def __call__(mock: Any, /, *args: Any, **kwargs: Any) -> Any:
             gate = self._gate
-            if gate is None or gate.scope() is None:
+            if gate is None:
                 return original(mock, *args, **kwargs)
             path = self._path(mock)
-            if path is None or _no_effect(mock, path):
+            if gate.scope() is None or _no_effect(mock, path):
                 return original(mock, *args, **kwargs)
             call = functools.partial(original, mock, *args, **kwargs)
             if issubclass(type(mock), _library().AsyncMockMixin):
@@ -139,17 +148,20 @@ class MockTap:
 
         return __call__
 
-    def _path(self, mock: Any) -> tuple[str, ...] | None:
-        """The names from a handed mock down to ``mock``; None if it does not hang below one."""
+    def _path(self, mock: Any) -> tuple[str, ...]:
+        """The names from a handed mock, or from the topmost one, down to ``mock``."""
         names: list[str] = []
         seen: set[int] = set()
-        while mock is not None and id(mock) not in seen:
-            if id(mock) in self._roots:
-                return (self._roots[id(mock)], *reversed(names))
+        while id(mock) not in self._roots:
             seen.add(id(mock))
+            above = vars(mock).get("_mock_new_parent")
+            if above is None or id(above) in seen:
+                if id(mock) not in self._met:
+                    self._met[id(mock)] = (mock, tuple(_State.of(each) for each in _reachable((mock,))))
+                return (vars(mock).get("_mock_name") or _UNNAMED, *reversed(names))
             names.append(vars(mock).get("_mock_new_name") or "")
-            mock = vars(mock).get("_mock_new_parent")
-        return None
+            mock = above
+        return (self._roots[id(mock)], *reversed(names))
 
 
 async def _awaited(
@@ -162,22 +174,22 @@ def _perform(
     gate: Gate, path: tuple[str, ...], call: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     label = _label(path)
-    reads = _reads(path[-1])
-    shown = [_shown(a) for a in args] + [f"{name}={_shown(value)}" for name, value in kwargs.items()]
+    only_reads = reads(path[-1])
+    given = [shown(a) for a in args] + [f"{name}={shown(value)}" for name, value in kwargs.items()]
     effect = Effect(
         label=label,
         store="mock",
-        access=Access.READ if reads else Access.DURABLE,
-        detail=f"{label}({', '.join(shown)})",
-        faults=(FaultKind.REFUSED,) if reads else (FaultKind.REFUSED, FaultKind.LOST),
+        access=Access.READ if only_reads else Access.DURABLE,
+        detail=f"{label}({', '.join(given)})",
+        faults=(FaultKind.REFUSED,) if only_reads else (FaultKind.REFUSED, FaultKind.LOST),
     )
     errors = Errors(
         refused=lambda: ConnectionRefusedError(f"{label}: connection refused"),
         lost=lambda: ConnectionResetError(f"{label}: connection reset; the call had arrived"),
     )
-    if reads:
-        return gate.perform(effect, call, errors=errors, describe=_shown)
-    key = kwargs.get("idempotency_key")
+    if only_reads:
+        return gate.perform(effect, call, errors=errors, describe=shown)
+    key = key_in(kwargs) or key_in(args)
     fact = Fact(
         store="mock",
         kind=FactKind.CALL,
@@ -188,7 +200,7 @@ def _perform(
         },
         once=f"{label} {key}" if key else None,
     )
-    return gate.perform(effect, call, errors=errors, describe=_shown, call=fact)
+    return gate.perform(effect, call, errors=errors, describe=shown, call=fact)
 
 
 # -- which mock, and what its call means ---------------------------------------------------------------------
@@ -219,11 +231,13 @@ def _no_effect(mock: Any, path: tuple[str, ...]) -> bool:
         # `patch` names its mocks after what they stand for; a class that is called only makes an instance.
         name = vars(mock).get("_mock_name") or path[0]
         return name in _ASKS_NOBODY or path[0] in _ASKS_NOBODY or name[:1].isupper()
-    if last in _ASKS_NOBODY:
+    if last in _ASKS_NOBODY or path[0] in _METRICS:
         return True
     owner = vars(mock).get("_mock_new_parent")
     spec = vars(owner).get("_spec_class") if owner is not None else None
-    logger = path[-2] in _LOGGERS or (isinstance(spec, type) and issubclass(spec, logging.Logger))
+    logger = path[-2] in (*_LOGGERS, _UNNAMED) or (
+        isinstance(spec, type) and issubclass(spec, logging.Logger)
+    )
     return last in _LOGGING and logger
 
 
@@ -233,7 +247,13 @@ def _label(path: tuple[str, ...]) -> str:
     return text.replace(".__setitem__", "[]=").replace(".__delitem__", "[] del")
 
 
-def _reads(name: str) -> bool:
+def asks_nobody(name: str) -> bool:
+    """Whether a function of this name makes something up by itself: an id, a time, a token."""
+    return name in _ASKS_NOBODY
+
+
+def reads(name: str) -> bool:
+    """Whether a call of this name only looks, or only keeps a connection."""
     words = [word.lower() for word in _WORDS.findall(name)]
     if name in _LIFECYCLE or _QUESTIONS.intersection(words[:1]):
         return True
@@ -287,7 +307,8 @@ def _described(value: Any) -> str:
         return f"<{type(value).__qualname__}>"
 
 
-def _shown(value: Any, characters_max: int = 60) -> str:
+def shown(value: Any, characters_max: int = 60) -> str:
+    """``value`` on a short line."""
     text = repr(_plain(value))
     return text if len(text) <= characters_max else text[: characters_max - 1] + "…"
 

@@ -68,7 +68,7 @@ class _Reduced:
 def compare(expected: State, actual: State, noise: Noise) -> Comparison:
     """Where ``actual`` differs from ``expected`` beyond noise; empty if nowhere."""
     if _literal(expected) == _literal(actual):
-        same = _once(expected.delta.added)
+        same = expected.delta.added
         return Comparison((), len(same), _work(same))
     kept = _kept(expected.delta, actual.delta)
     left, right = _reduce(expected, noise, kept), _reduce(actual, noise, kept)
@@ -103,9 +103,8 @@ def _reduce(state: State, noise: Noise, kept: frozenset[Id]) -> list[_Reduced]:
     known = state.memo.get("reduced")
     if known is not None and known[0] is noise and known[1:3] == (noise.lessons, kept):
         return known[3]  # type: ignore[no-any-return]
-    facts = _once(state.delta.added)
-    new = _new(facts, kept)
-    reduced = [_skeleton(fact, state.span, noise, new) for fact in facts]
+    new = _new(state.delta.added, kept)
+    reduced = _once(_skeleton(fact, state.span, noise, new) for fact in state.delta.added)
     state.memo["reduced"] = (noise, noise.lessons, kept, reduced)
     return reduced
 
@@ -140,16 +139,17 @@ def _ids(facts: Iterable[Fact]) -> frozenset[Id]:
     )
 
 
-def _once(facts: Sequence[Fact]) -> list[Fact]:
-    """Calls under one idempotency key are one call."""
-    seen: set[tuple[str, str]] = set()
+def _once(reduced: Iterable[_Reduced]) -> list[_Reduced]:
+    """Calls under one idempotency key are one call, if they say the same."""
+    seen: set[Hashable] = set()
     kept = []
-    for fact in facts:
-        if fact.once is not None:
-            if (fact.group, fact.once) in seen:
+    for each in reduced:
+        if each.fact.once is not None:
+            call = (each.fact.once, each.skeleton)
+            if call in seen:
                 continue
-            seen.add((fact.group, fact.once))
-        kept.append(fact)
+            seen.add(call)
+        kept.append(each)
     return kept
 
 

@@ -149,6 +149,10 @@ class Execution:
         return id(self)
 
     @property
+    def effects(self) -> int:
+        return sum(self.reached.values())
+
+    @property
     def crowded(self) -> bool:
         return self.overlapping
 

@@ -62,7 +62,7 @@ class TrialGate:
         *,
         errors: Errors = _NO_ERRORS,
         describe: Callable[[T], str] | None = None,
-        call: Fact | None = None,
+        call: Fact | Callable[[T], Fact | None] | None = None,
     ) -> T:
         execution = here.execution
         if execution is None or here.cover is not None:
@@ -82,7 +82,7 @@ class TrialGate:
         action: Callable[[], T],
         errors: Errors,
         describe: Callable[[T], str] | None,
-        call: Fact | None,
+        call: Fact | Callable[[T], Fact | None] | None,
     ) -> T:
         trial = execution.trial
         point = trial.reach(execution, effect, errors)
@@ -93,7 +93,7 @@ class TrialGate:
             trial.mark(effect)
         result = self._act(execution, effect, point, action, errors)
         outcome = describe(result) if describe is not None else ""
-        trial.performed(execution, effect, point, outcome, call)
+        trial.performed(execution, effect, point, outcome, call(result) if callable(call) else call)
         after = trial.fault_at(execution, point, Side.AFTER)
         if after is not None:
             if after.kind is not FaultKind.RESENT:
@@ -101,7 +101,8 @@ class TrialGate:
             trial.record(_fault_event(execution, effect, point, after, "the client sent it again"))
             again = errors.resend if errors.resend is not None else action
             result = self._act(execution, effect, point, again, errors)
-            trial.performed(execution, effect, point, describe(result) if describe else "", call)
+            outcome = describe(result) if describe is not None else ""
+            trial.performed(execution, effect, point, outcome, call(result) if callable(call) else call)
         return result
 
     def _act(

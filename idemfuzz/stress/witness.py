@@ -76,6 +76,10 @@ class Execution:
         return False
 
     @property
+    def effects(self) -> int:
+        return sum(self.reached.values())
+
+    @property
     def dead(self) -> bool:
         return False
 
@@ -170,7 +174,7 @@ class WitnessGate:
         *,
         errors: Errors = _NO_ERRORS,
         describe: Callable[[T], str] | None = None,
-        call: Fact | None = None,
+        call: Fact | Callable[[T], Fact | None] | None = None,
     ) -> T:
         execution = self.scope()
         if execution is None:
@@ -185,6 +189,7 @@ class WitnessGate:
                 # A process that is killed from here on may or may not have made the call.
                 self._report(execution, effect, "under way", None)
             result = action()
+            call = call(result) if callable(call) else call
         except BaseException as error:
             self._local.masked = False
             self._report(execution, effect, f"raised {type(error).__name__}", None)

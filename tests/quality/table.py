@@ -291,6 +291,18 @@ OUTSIDE = [
     ),
     Case(outside.charge, "IDM105", DUPLICATE, 4, {"amount": 100}, ["url"]),
     Case(outside.charge_with_new_key, "IDM105", DUPLICATE, 4, {"amount": 100}, ["url"]),
+    Case(outside.charge_with_new_token_in_body, "IDM105", DUPLICATE, 4, {"amount": 100}, ["url"]),
+    Case(
+        outside.charge_rest_under_one_key,
+        "IDM105",
+        DUPLICATE,
+        4,
+        {"order_id": 7},
+        ["url", "engine"],
+        tables=[orders],
+        seed=_order,
+        also=["IDM202"],
+    ),
     Case(
         outside.charge_and_record,
         "IDM105",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -156,10 +157,10 @@ def test_reading_is_told_by_name(name: str, reads: bool, attach: Attach) -> None
 
 
 def test_what_asks_nobody_is_no_effect(attach: Attach) -> None:
-    """Patched sources of ids, loggers, classes, protocol methods, a test's own mocks."""
+    """Patched sources of ids, loggers, classes, protocol methods, metrics."""
     with mock.patch("uuid.uuid4", return_value=UUID(int=1)) as made, mock.patch("smtplib.SMTP") as server:
         logger, log = mock.create_autospec(logging.Logger, instance=True), mock.MagicMock()
-        box, own = mock.MagicMock(), mock.Mock()
+        box, statsd, anonymous = mock.MagicMock(), mock.Mock(name="statsd"), mock.Mock()
         attach(ids=made, smtp=server, logger=logger, audit=log, box=box)
 
         def job() -> None:
@@ -169,7 +170,8 @@ def test_what_asks_nobody_is_no_effect(attach: Attach) -> None:
             str(box), len(box), bool(box), box == 1
             with box:
                 pass
-            own.send()
+            statsd.incr("paid")
+            anonymous.warning("hm")
 
         assert labels(deliver(job)) == []
         assert groups(deliver(lambda: server("localhost").sendmail("a"))) == ["smtp().sendmail"]
@@ -307,6 +309,19 @@ def test_reset_forgets_calls_and_keeps_configuration(attach: Attach) -> None:
     assert seen == [("sent", 2, 3, 10)] * 3
 
 
+def test_a_mock_that_nobody_hands_in_counts_by_its_own_name(attach: Attach) -> None:
+    """Goal: a fixture's patch is watched though its mock is not handed in, and each trial finds it as it was."""
+    with mock.patch("smtplib.SMTP.sendmail") as send:
+        send("by a fixture")
+        tap = attach()
+        for _ in range(2):
+            assert send.call_args_list == [mock.call("by a fixture")]
+            assert groups(deliver(lambda: send("ada"))) == ["sendmail"]
+            assert send.call_count == 2
+            tap.reset()
+    assert groups(deliver(lambda: mock.Mock().send("ada"))) == ["mock.send"]
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -367,8 +382,34 @@ def test_detach_puts_everything_back() -> None:
     assert labels(deliver(lambda: api.send())) == []
 
 
-def test_without_mocks_nothing_is_patched(attach: Attach) -> None:
+def test_where_nobody_has_mocks_nothing_is_patched(attach: Attach, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "unittest.mock")
     before = vars(mock.CallableMixin)["__call__"]
     tap = attach(number=5)
     tap.reset()
     assert vars(mock.CallableMixin)["__call__"] is before
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda api: api.charge(5, idempotency_key="k"),
+        lambda api: api.run_instances(ClientToken="k"),
+        lambda api: api.post("/charges", headers={"Idempotency-Key": "k"}),
+        lambda api: api.create({"amount": 5}, {"idempotency_key": "k"}),
+        lambda api: api.put_events(json={"client_request_token": "k"}),
+    ],
+)
+def test_a_call_with_an_idempotency_key_is_known_by_it(attach: Attach, call: Callable[[Any], Any]) -> None:
+    api = mock.Mock()
+    attach(api=api)
+    (fact,) = deliver(lambda: call(api)).calls
+    assert fact.once is not None
+    assert fact.once.endswith(" k")
+
+
+def test_a_call_without_one_is_not(attach: Attach) -> None:
+    api = mock.Mock()
+    attach(api=api)
+    (fact,) = deliver(lambda: api.post("/a", headers={"X-Request-Id": "k"}, key="k", id="k")).calls
+    assert fact.once is None

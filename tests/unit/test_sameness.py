@@ -13,6 +13,7 @@ from idemfuzz.model import Delta, Difference, DifferenceKind, Fact, FactKind
 
 NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
 SPAN = Span(NOW.timestamp(), NOW.timestamp() + 5)
+LATER_NOW = NOW + timedelta(seconds=60)
 LATER = Span(NOW.timestamp() + 60, NOW.timestamp() + 65)
 
 
@@ -201,6 +202,20 @@ def test_stamp_of_the_last_touch_is_noise_but_other_stamps_are_not():
 def test_presence_of_an_expiry_counts():
     (difference,) = differ([key("lock", "1", expires=True)], [key("lock", "1")])
     assert difference.columns == ("ttl",)
+
+
+def test_another_body_under_one_idempotency_key_is_another_call():
+    """Goal: one key unites what is the same but for noise, and nothing else."""
+
+    def call(amount: int, at: datetime = NOW) -> Fact:
+        return Fact(
+            "http", FactKind.HTTP, "POST /charges", {"amount": amount, "at": at.isoformat()}, once="order-7"
+        )
+
+    noise = learned([call(5)], [call(5, LATER_NOW)])
+    assert differ([call(5)], [call(5), call(5, NOW + timedelta(seconds=2))], noise) == ()
+    (difference,) = differ([call(5)], [call(5), call(6)], noise)
+    assert difference.kind is DifferenceKind.EXTRA
 
 
 def test_calls_under_one_idempotency_key_are_one():
