@@ -137,6 +137,11 @@ def pytest_collection_modifyitems(
 
         leave_out_other_shards(config, items)
     marked = [item for item in items if _is_marked(item)]
+    searched = marked + [item for item in items if hasattr(item, "registration")]
+    if searched:
+        from idemfuzz.pytest_reruns import refuse_reruns
+
+        refuse_reruns(config, searched)
     if marked:
         from idemfuzz.pytest_search import prepare
 

@@ -130,10 +130,6 @@ def is_searched(item: pytest.Item) -> bool:
 
 def prepare(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
     """Refuse marked tests that cannot be searched, and make room for a search inside Hypothesis' tests."""
-    if getattr(config.option, "reruns", None):
-        raise pytest.UsageError(
-            "--reruns would hide findings of idemfuzz: a finding is reproduced by idemfuzz itself. Run marked tests without it"
-        )
     for item in items:
         assert isinstance(item, pytest.Function)
         try:

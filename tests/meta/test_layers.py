@@ -33,6 +33,7 @@ LAYERS = [
         "idemfuzz.pytest_plugin",
         "idemfuzz.pytest_search",
         "idemfuzz.pytest_reports",
+        "idemfuzz.pytest_reruns",
         "idemfuzz.pytest_fuzz",
         "idemfuzz.demo",
     ),

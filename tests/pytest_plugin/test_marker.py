@@ -312,19 +312,6 @@ def test_unknown_store_and_unknown_job_are_explained(suite):
     )
 
 
-def test_reruns_are_refused(suite):
-    pytest.importorskip("pytest_rerunfailures")
-    result = suite(
-        """
-        @pytest.mark.idempotent(job=app.right)
-        def test_right(engine):
-            app.right("a")
-        """,
-        "--reruns=2",
-    )
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-
-
 def test_suite_without_a_marked_test_loads_nothing(suite):
     suite(
         """
