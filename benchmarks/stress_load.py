@@ -21,7 +21,8 @@ from redis import Redis
 from benchmarks.stores import Settings
 from benchmarks.table import Table, Target, quartiles
 from idemfuzz import servers
-from idemfuzz.adapters.rq_worker import RqMessages, worker_command
+from idemfuzz.adapters.rq_messages import RqMessages
+from idemfuzz.adapters.rq_worker import worker_command
 from idemfuzz.stress import Settings as StressSettings
 from idemfuzz.stress import Target as Job
 from idemfuzz.stress import find_target, prepared, stress

@@ -154,7 +154,7 @@ def _pairs(context: click.Context, parameter: click.Parameter, value: tuple[str,
     "--drain",
     callback=_seconds,
     metavar="TIME",
-    help="How long workers may finish after that [30s; 150s with kill-popped or restart].",
+    help="How long workers may finish after that [30s; 150s with restart, 20m with --stock].",
 )
 @click.option(
     "--database", metavar="URL|sqlite|none", help="Instead of a PostgreSQL database of the run's own."
@@ -257,8 +257,7 @@ def command(
             "--queue-faults restart kills Redis, and --redis names one that is not the run's own to kill; leave one of them out"
         )
     if drain is None:
-        slow = {"kill-popped", "restart"} & set(faults)
-        drain = 1200.0 if stock else 150.0 if slow else 30.0
+        drain = 1200.0 if stock else 150.0 if "restart" in faults else 30.0
     settings = Settings(
         deliveries=deliveries,
         distinct=distinct,

@@ -21,10 +21,12 @@ from idemfuzz.abc import Options, Store, Unusable
 from idemfuzz.checkers import Noise, Span, State, strip
 from idemfuzz.model import Delta
 from idemfuzz.stress.channel import Receiver
+from idemfuzz.stress.differences import Clean
+from idemfuzz.stress.doings import STRANGER, is_taken
 from idemfuzz.stress.endings import remembered, shielded
 from idemfuzz.stress.fleet import Fleet
 from idemfuzz.stress.ground import Ground, ReplyThief
-from idemfuzz.stress.judgement import Clean, Judgement
+from idemfuzz.stress.judgement import Judgement
 from idemfuzz.stress.ledger import Ledger
 from idemfuzz.stress.report import StressReport
 from idemfuzz.stress.settings import Settings
@@ -199,6 +201,8 @@ class _Run:
         if message is not None and message.succeeded:
             return
         error = next((run.error for run in message.runs if run.error), None) if message is not None else None
+        if message is not None and is_taken(message, messages.fate(message.job_id)):
+            raise Unusable(f"the clean delivery of {self._target.name} ran elsewhere: {STRANGER}")
         why = error or messages.error(message.job_id if message is not None else "") or fleet.log()
         raise Unusable(
             f"{self._target.name}{self._target.arguments(number)[0]!r} fails when it is delivered once, by one worker: "
@@ -276,7 +280,8 @@ class _Run:
     def _workers(
         self, settings: Settings, places: Sequence[tuple[str, int, str]]
     ) -> Iterator[tuple[Fleet, Receiver, Any, Path]]:
-        from idemfuzz.adapters.rq_worker import RqMessages, worker_command
+        from idemfuzz.adapters.rq_messages import RqMessages
+        from idemfuzz.adapters.rq_worker import worker_command
 
         folder = self._ground.folder / f"workers-{time.monotonic_ns()}"
         folder.mkdir()
@@ -295,6 +300,7 @@ class _Run:
         )
         messages = RqMessages(self._ground.redis, self._queues)
         try:
+            messages.check_alone()
             fleet.start()
             yield fleet, receiver, messages, folder
         finally:

@@ -8,7 +8,7 @@ from typing import Any
 
 from idemfuzz.api import check, make_options
 from idemfuzz.model import Plan, Report, Verdict
-from idemfuzz.stress.sweep import Sweep, Swept
+from idemfuzz.stress.kill_sweep import Sweep, Swept
 
 __all__ = ["Compared", "compared"]
 

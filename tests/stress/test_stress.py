@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
+from idemfuzz import servers
 from idemfuzz.adapters.rq_worker import SPAWNS, UNIQUE
 from stress.conftest import Stress
 
@@ -20,14 +23,8 @@ def test_right_job_holds(stress: Stress, worker_class: str) -> None:
     """Goal: no false alarm from kills, orphans, zombies and copies, with any worker of RQ's."""
     done = stress(
         "insert_once",
-        "--deliveries",
-        "24",
-        "--kill-rate",
-        "0.3",
-        "--worker-class",
-        worker_class,
-        "--job-timeout",
-        "5",
+        *("--deliveries", "24", "--distinct", "6", "--workers", "4", "--kill-rate", "0.3"),
+        *("--worker-class", worker_class, "--job-timeout", "5"),
     )
     assert (done.code, done.report["verdict"]) == (0, "holds"), done.text
     assert sum(done.report["strikes"].values())
@@ -69,7 +66,11 @@ def test_aimed_kill_elsewhere_is_survived(stress: Stress) -> None:
         pytest.param(
             "IDM502", [*ONE_EACH, "--queue-faults", "kill-worker", "--kill-rate", "0.6"], id="orphan"
         ),
-        pytest.param("IDM502", [*ONE_EACH, "--queue-faults", "pause", "--kill-rate", "0.6"], id="zombie"),
+        pytest.param(
+            "IDM502",
+            [*ONE_EACH, "--queue-faults", "pause", "--kill-rate", "0.6", "--workers", "4"],
+            id="zombie",
+        ),
         pytest.param(
             "IDM503", [*ONE_EACH, "--queue-faults", "on-success", "--kill-rate", "0.6"], id="callback"
         ),
@@ -119,7 +120,7 @@ def test_nothing_is_told_where_nothing_happened(stress: Stress) -> None:
 
 
 def test_worker_on_one_queue_loses_nothing(stress: Stress) -> None:
-    """Goal: the same kill as with two queues, and RQ finds the message in its intermediate list after a minute or two."""
+    """Goal: the same kill as with two queues, and RQ finds the message in its intermediate list."""
     done = stress(
         "insert_once", *ONE_EACH, "--queue-faults", "kill-popped", "--kill-rate", "0.6", "--drain", "5m"
     )
@@ -199,6 +200,32 @@ def test_aim_that_no_clean_delivery_has_is_refused(stress: Stress) -> None:
     done = stress("insert_once", *ONE_EACH, "--kill-at", "db.comit")
     assert (done.code, done.report) == (2, {}), done.text
     assert "did you mean 'db.commit'? It has db.insert.members, db.commit, redis.SADD" in done.text
+
+
+def test_other_worker_on_the_queue_is_told(stress: Stress, tmp_path: Path) -> None:
+    """Goal: what somebody else's worker has taken is no finding and no pass. Method: one takes all and says that it is done."""
+    with servers.database("redis") as url, Redis.from_url(url) as client:
+        client.sadd("rq:workers:stress-1", "rq:worker:other")
+        client.set("rq:worker:other", "here")
+        done = stress("insert_once", "--redis", url)
+        assert (done.code, "the worker 'other' listens" in done.text) == (2, True), done.text
+        client.flushdb()
+        over = threading.Event()
+
+        def take() -> None:
+            while not over.is_set():
+                taken = client.blpop(["rq:queue:stress-1"], timeout=0.1)
+                if taken is not None:
+                    client.hset(f"rq:job:{taken[1].decode()}", "status", "finished")
+
+        thief = threading.Thread(target=take)
+        thief.start()
+        try:
+            done = stress("insert_once", "--redis", url, "--deliveries", "4")
+        finally:
+            over.set()
+            thief.join()
+    assert (done.code, "ran elsewhere" in done.text) == (2, True), done.text
 
 
 @pytest.mark.skipif(SPAWNS and UNIQUE, reason="this RQ has all of it")
