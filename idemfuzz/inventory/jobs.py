@@ -14,6 +14,7 @@ from idemfuzz.inventory.source import Function, Module, Sources, shown_path
 __all__ = ["RQ", "Enqueued", "Job", "JobSource", "found_jobs", "job_sources"]
 
 _ENTRY_POINTS = "idemfuzz.inventory"
+_OWN = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _ROUNDS_MAX = 6
 _PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 
@@ -122,11 +123,12 @@ class _Finder:
         self._tails: set[str] = set()
         # Functions of the application that pass a parameter on to the queue: dotted name -> the parameter.
         self._passing: dict[str, tuple[int, str]] = {}
+        self._wrapping: dict[str, bool] = {}
 
     def found(self) -> Iterator[tuple[str, Enqueued]]:
         for module in self._modules():
             yield from self._decorated(module)
-        handed: dict[tuple[Path, int, int], tuple[str, Enqueued]] = {}
+        handed: dict[tuple[Path, int, int, str], tuple[str, Enqueued]] = {}
         # What passes a job on may itself be called by what passes one on.
         for _ in range(_ROUNDS_MAX):
             known = len(self._passing)
@@ -134,7 +136,7 @@ class _Finder:
             self._tails = self._names_of_calls()
             for module in self._modules():
                 for place, name, seen in self._handed(module):
-                    handed[module.path, *place] = name, seen
+                    handed[module.path, *place, name] = name, seen
             if len(self._passing) == known:
                 break
         yield from handed.values()
@@ -143,7 +145,17 @@ class _Finder:
         """The last words of all calls that may hand over a job, with the names that imports give them."""
         tails = {name.rpartition(".")[2] for name in (*self._kind.calls, *self._passing)}
         for module in self._sources.modules.values():
-            tails |= {name for name, meant in module.names.items() if meant.rpartition(".")[2] in tails}
+            tails |= {
+                name.rpartition(".")[2]
+                for name, meant in module.names.items()
+                if meant.rpartition(".")[2] in tails
+            }
+            for node in ast.walk(module.tree):
+                # ``send = queue.enqueue``, and ``partial(queue.enqueue, ...)``
+                if isinstance(node, ast.Assign) and any(
+                    isinstance(part, ast.Attribute) and part.attr in tails for part in _aliased(node.value)
+                ):
+                    tails |= {target.id for target in node.targets if isinstance(target, ast.Name)}
         return tails
 
     def _modules(self) -> Iterable[Module]:
@@ -154,7 +166,7 @@ class _Finder:
             for decorator in function.decorator_list:
                 target = decorator.func if isinstance(decorator, ast.Call) else decorator
                 meant = self._sources.resolve(module, target, module.parents.get(function))
-                if any(pattern.fullmatch(meant) for pattern in self._decorators):
+                if self._makes_jobs(meant) or self._wraps(meant):
                     how = f"@{ast.unparse(target)}"
                     yield f"{module.name}.{name}", self._at(module, decorator, how)
         for node in ast.walk(module.tree):
@@ -162,6 +174,25 @@ class _Finder:
                 bases = [self._sources.resolve(module, base) for base in node.bases]
                 if any(re.fullmatch(pattern, base) for pattern in self._kind.bases for base in bases):
                     yield f"{module.name}.{node.name}.run", self._at(module, node, f"class {node.name}")
+
+    def _makes_jobs(self, meant: str) -> bool:
+        # ``low = job("low")`` is a decorator, too.
+        return any(pattern.fullmatch(meant.removesuffix("()")) for pattern in self._decorators)
+
+    def _wraps(self, meant: str) -> bool:
+        """Whether it is a decorator of the application's own that applies the queue's."""
+        if meant not in self._wrapping:
+            found = self._sources.function(meant)
+            self._wrapping[meant] = (
+                found is not None
+                and not found[0].is_test
+                and any(
+                    self._makes_jobs(self._sources.resolve(found[0], node.func, found[2]))
+                    for node in ast.walk(found[2])
+                    if isinstance(node, ast.Call)
+                )
+            )
+        return self._wrapping[meant]
 
     def _handed(self, module: Module) -> Iterator[tuple[tuple[int, int], str, Enqueued]]:
         for node in module.calls:
@@ -181,9 +212,11 @@ class _Finder:
                 and not any(isinstance(a, ast.Starred) for a in node.args[: place + 1])
             ):
                 given = node.args[place]
+            if given is None and node.args and scope is not None:
+                self._pass_all_on(module, node, place, keyword, scope)
             seen = self._at(module, node, f"{ast.unparse(node.func)[-40:]}(...)")
             if given is None:
-                if self._is_sure(node):
+                if self._is_sure(node) and not any(isinstance(a, ast.Starred) for a in node.args):
                     self.unknown.append(seen)
                 continue
             for one in _alternatives(given):
@@ -196,26 +229,95 @@ class _Finder:
             if _PATH.fullmatch(given.value):
                 yield (node.lineno, given.col_offset), self._sources.follow(given.value), seen
             return
-        if isinstance(given, ast.Name) and scope is not None:
-            passed = self._passed_on(module, given.id, scope)
+        if isinstance(given, ast.Name):
+            passed = self._passed_on(module, given.id, scope) if scope is not None else None
             if passed is not None:
                 self._passing.setdefault(*passed)
                 return
-            values = _assigned(scope, given.id)
+            values = _assigned(scope if scope is not None else module.tree, given.id)
+            if not values and given.id not in module.functions:
+                values = module.values.get(given.id, [])
             if values:
                 for value in values:
                     for one in _alternatives(value):
                         if not (isinstance(one, ast.Name) and one.id == given.id):
                             yield from self._meant(module, node, one, scope, seen)
                 return
+        several = self._table(module, given) or self._wrapped(module, given, scope)
+        if several:
+            for one in several:
+                yield from self._meant(module, node, one, scope, seen)
+            return
         name = self._sources.resolve(module, given, scope)
         if name and self._sources.function(name) is not None:
-            yield (node.lineno, given.col_offset), self._sources.follow(name), seen
+            for one_name in self._overridden(given, name):
+                yield (node.lineno, given.col_offset), one_name, seen
         elif name and "." in name and "()" not in name and self._is_imported(name):
             # Another distribution's function.
             yield (node.lineno, given.col_offset), name, seen
         elif self._is_sure(node):
             self.unknown.append(seen)
+
+    @staticmethod
+    def _table(module: Module, given: ast.expr) -> list[ast.expr]:
+        """The values of a global dictionary or list that one is taken from."""
+        taken = given.value if isinstance(given, ast.Subscript) else None
+        if isinstance(given, ast.Call) and isinstance(given.func, ast.Attribute) and given.func.attr == "get":
+            taken = given.func.value
+        values = module.values.get(taken.id, []) if isinstance(taken, ast.Name) else []
+        found: list[ast.expr] = []
+        for value in values:
+            if isinstance(value, ast.Dict):
+                found += value.values
+            elif isinstance(value, ast.List | ast.Tuple):
+                found += value.elts
+        return found
+
+    def _wrapped(self, module: Module, given: ast.expr, scope: Function | None) -> list[ast.expr]:
+        """What a call of the application's own function is given that is a function: ``logged(send)``."""
+        if not isinstance(given, ast.Call) or not isinstance(given.func, ast.Name | ast.Attribute):
+            return []
+        called = self._sources.function(self._sources.resolve(module, given.func, scope))
+        if called is None or called[1].endswith("__call__"):
+            return []
+        functions = ((a, self._sources.resolve(module, a, scope)) for a in given.args)
+        return [a for a, name in functions if name and self._sources.function(name) is not None]
+
+    def _overridden(self, given: ast.expr, name: str) -> list[str]:
+        """A method as it is named; of ``self``, that of each class below that has one of its own."""
+        found = self._sources.function(name)
+        assert found is not None
+        module, qualified, function = found
+        owner, _, method = qualified.rpartition(".")
+        inherited = f"{module.name}.{qualified}"
+        named = self._sources.follow(name).replace("()", "")
+        if not owner or not (isinstance(given, ast.Attribute) and isinstance(given.value, ast.Name)):
+            return [inherited if owner else named]
+        if given.value.id not in ("self", "cls"):
+            return [inherited]
+        below = [
+            f"{place.name}.{one}.{method}"
+            for place, one in self._sources.subclasses(f"{module.name}.{owner}")
+            if f"{one}.{method}" in place.functions and not place.is_test
+        ]
+        return [*([] if below and _is_abstract(function) else [inherited]), *below]
+
+    def _pass_all_on(self, module: Module, node: ast.Call, place: int, keyword: str, scope: Function) -> None:
+        """``enqueue(*args)``: the function around takes the job at the place that is left."""
+        variable = scope.args.vararg
+        for number, argument in enumerate(node.args[: place + 1]):
+            if (
+                isinstance(argument, ast.Starred)
+                and isinstance(argument.value, ast.Name)
+                and variable is not None
+                and argument.value.id == variable.arg
+            ):
+                qualified = next((q for q, f in module.functions.items() if f is scope), None)
+                before = [a.arg for a in (*scope.args.posonlyargs, *scope.args.args)]
+                if qualified is not None:
+                    is_method = before[:1] in (["self"], ["cls"])
+                    at = len(before) - is_method + place - number
+                    self._passing.setdefault(f"{module.name}.{qualified}", (at, keyword))
 
     def _is_imported(self, name: str) -> bool:
         """Whether a name leads out of what was read (rather than to something there that is no function)."""
@@ -226,16 +328,34 @@ class _Finder:
         called = node.func
         if isinstance(called, ast.Name | ast.Attribute):
             meant = self._sources.resolve(module, called, scope)
-            if meant in self._passing:
-                return self._passing[meant]
+            found = self._sources.function(meant)
+            passing = {meant, *([f"{found[0].name}.{found[1]}"] if found is not None else [])}
+            if known := next((self._passing[name] for name in passing if name in self._passing), None):
+                return known
             if self._sources.function(meant) is not None:
                 # The application's own function of such a name: it is one that passes a job on, or nothing of the queue's.
                 return None
         text = ast.unparse(called)
+        meant = self._sources.resolve(module, called, scope)
+        alias = self._alias(module, called, scope)
         for name, parameter in self._kind.calls.items():
             if text == name or text.endswith(f".{name}"):
                 return parameter
+            # Under another name, it must lead to the queue.
+            if f".{meant}".endswith(f".{name}") and meant.partition(".")[0] in self._kind.needs:
+                return parameter
+            if f".{alias}".endswith(f".{name}"):
+                return parameter
         return None
+
+    def _alias(self, module: Module, called: ast.expr, scope: Function | None) -> str:
+        """What a local variable stands for, as it is written: ``send = q.enqueue``."""
+        if not isinstance(called, ast.Name):
+            return ""
+        values = _assigned(scope if scope is not None else module.tree, called.id)
+        return (
+            ast.unparse(next(iter(_aliased(values[0])))) if len(values) == 1 and _aliased(values[0]) else ""
+        )
 
     def _passed_on(self, module: Module, name: str, scope: Function) -> tuple[str, tuple[int, str]] | None:
         """Where ``name`` is a parameter of the function around: that function, and which of its parameters it is."""
@@ -262,6 +382,21 @@ class _Finder:
         return Enqueued(shown_path(module.path, self._root), node.lineno, how)
 
 
+def _aliased(value: ast.expr) -> list[ast.expr]:
+    """What is called under another name: a bound method, or one within `partial`."""
+    if isinstance(value, ast.Attribute):
+        return [value]
+    is_partial = isinstance(value, ast.Call) and ast.unparse(value.func).endswith("partial")
+    return [a for a in value.args[:1] if isinstance(a, ast.Attribute)] if is_partial else []  # type: ignore[attr-defined]
+
+
+def _is_abstract(function: Function) -> bool:
+    return any(
+        isinstance(node, ast.Raise) and node.exc is not None and "NotImplemented" in ast.unparse(node.exc)
+        for node in function.body
+    ) or any("abstract" in ast.unparse(decorator) for decorator in function.decorator_list)
+
+
 def _alternatives(node: ast.expr) -> Iterator[ast.expr]:
     if isinstance(node, ast.IfExp):
         yield from _alternatives(node.body)
@@ -273,15 +408,21 @@ def _alternatives(node: ast.expr) -> Iterator[ast.expr]:
         yield node
 
 
-def _assigned(scope: Function, name: str) -> list[ast.expr]:
+def _assigned(scope: Function | ast.Module, name: str) -> list[ast.expr]:
     """What a local variable may be."""
     found: list[ast.expr] = []
-    for node in ast.walk(scope):
+    # What functions call so is theirs.
+    nodes = [node for node in scope.body if not isinstance(scope, ast.Module) or not isinstance(node, _OWN)]
+    for node in (inner for outer in nodes for inner in ast.walk(outer)):
         if isinstance(node, ast.Assign) and any(
             isinstance(t, ast.Name) and t.id == name for t in node.targets
         ):
             found.append(node.value)
-        elif isinstance(node, ast.For) and isinstance(node.target, ast.Name) and node.target.id == name:
+        elif (
+            isinstance(node, ast.For | ast.comprehension)
+            and isinstance(node.target, ast.Name)
+            and node.target.id == name
+        ):
             found += node.iter.elts if isinstance(node.iter, ast.List | ast.Tuple) else []
     return found
 

@@ -30,6 +30,8 @@ class Module:
     """Qualified name -> definition; those within functions have ``<locals>`` in it."""
     parents: dict[ast.AST, ast.AST] = field(default_factory=dict)
     calls: list[ast.Call] = field(default_factory=list)
+    values: dict[str, list[ast.expr]] = field(default_factory=dict)
+    """Global name -> what is assigned to it."""
     is_test: bool = False
 
 
@@ -39,6 +41,9 @@ class Sources:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.modules: dict[str, Module] = {}
         self.unreadable: list[tuple[Path, str]] = []
+        self._following: set[tuple[int, str]] = set()
+        self._assignments: dict[int, dict[str, list[ast.expr]]] = {}
+        self._bases: dict[tuple[str, str], list[str]] = {}
         for path in paths:
             for file in _files(path):
                 self._read(file)
@@ -52,14 +57,17 @@ class Sources:
             return
         name = _module_name(file)
         module = Module(name, file, tree, is_test=_is_test(file))
-        for node in ast.walk(tree):
+        nodes = list(ast.walk(tree))
+        for node in nodes:
             for child in ast.iter_child_nodes(node):
                 module.parents[child] = node
             if isinstance(node, ast.Call):
                 module.calls.append(node)
         _enter_functions(module, tree, "")
-        for node in ast.walk(tree):
+        for node in nodes:
             _enter_names(module, node)
+        for node in nodes:
+            _enter_attributes(module, node)
         self.modules.setdefault(name, module)
 
     def resolve(self, module: Module, node: ast.expr, scope: ast.AST | None = None) -> str:
@@ -82,9 +90,43 @@ class Sources:
         local = self._local(module, node.id, scope)
         if local:
             return self.follow(local)
+        assigned = self._assigned(module, node, scope)
+        if assigned:
+            return assigned
         if node.id in module.functions or self._class(module, node.id):
             return f"{module.name}.{node.id}"
-        return self.follow(module.names.get(node.id, node.id))
+        meant = module.names.get(node.id, node.id)
+        first = meant.partition(".")[0].removesuffix("()")
+        is_own = meant != node.id and (first in module.functions or self._class(module, first))
+        return self.follow(f"{module.name}.{meant}" if is_own else meant)
+
+    def _assigned(self, module: Module, name: ast.Name, scope: ast.AST | None) -> str:
+        """What a variable of the function around is, where all that is assigned to it is one thing."""
+        if not isinstance(scope, Function):
+            return ""
+        values = self._variables(scope).get(name.id, [])
+        key = (id(scope), name.id)
+        if not values or key in self._following:
+            return ""
+        self._following.add(key)
+        try:
+            meant = {self.resolve(module, value, scope) for value in values}
+        finally:
+            self._following.discard(key)
+        return meant.pop() if len(meant) == 1 else ""
+
+    def _variables(self, scope: Function) -> dict[str, list[ast.expr]]:
+        """What is assigned to the variables of a function, without what is made of itself (``q = q.where(...)``)."""
+        known = self._assignments.get(id(scope))
+        if known is None:
+            known = self._assignments[id(scope)] = {}
+            for node in ast.walk(scope):
+                if isinstance(node, ast.Assign):
+                    used = {one.id for one in ast.walk(node.value) if isinstance(one, ast.Name)}
+                    for target in node.targets:
+                        if isinstance(target, ast.Name):
+                            known.setdefault(target.id, []).extend([] if target.id in used else [node.value])
+        return known
 
     def _local(self, module: Module, name: str, scope: ast.AST | None) -> str:
         """A name that the enclosing functions give a meaning: an import, a nested function, ``self``."""
@@ -111,6 +153,9 @@ class Sources:
             if head is None or not rest:
                 return dotted
             first, _, tail = rest.partition(".")
+            if "." in rest and rest in head.names:
+                dotted = head.names[rest]
+                continue
             if rest in head.functions or self._class(head, first):
                 return dotted
             meant = head.names.get(first)
@@ -127,11 +172,39 @@ class Sources:
         module, rest = self._split(self.follow(dotted))
         if module is None:
             return None
+        # A method of an object is one of its class.
+        rest = rest.replace("()", "")
         found = module.functions.get(rest)
         if found is None and self._class(module, rest):
             # A callable object: its class stands for it.
             found = module.functions.get(f"{rest}.__call__")
+        owner, _, method = rest.rpartition(".")
+        if found is None and owner and method != "__call__":
+            for base in self.bases(module, owner):
+                inherited = self.function(f"{base}.{method}")
+                if inherited is not None:
+                    return inherited
         return None if found is None else (module, rest, found)
+
+    def bases(self, module: Module, name: str) -> list[str]:
+        """The dotted names of a class's bases, as they are written; none for what is no class here."""
+        known = self._bases.get((module.name, name))
+        if known is None:
+            known = []
+            for node in module.tree.body:
+                if isinstance(node, ast.ClassDef) and node.name == name:
+                    resolved = [self.resolve(module, base) for base in node.bases]
+                    known = [base for base in resolved if base and base != f"{module.name}.{name}"]
+            self._bases[module.name, name] = known
+        return known
+
+    def subclasses(self, dotted: str) -> Iterator[tuple[Module, str]]:
+        """The classes below a class, at any depth."""
+        for module in self.modules.values():
+            for node in module.tree.body:
+                if isinstance(node, ast.ClassDef) and dotted in self.bases(module, node.name):
+                    yield module, node.name
+                    yield from self.subclasses(f"{module.name}.{node.name}")
 
     def scope_of(self, module: Module, node: ast.AST) -> Function | None:
         """The function that a node stands in."""
@@ -222,7 +295,16 @@ def _enter_names(module: Module, node: ast.AST) -> None:
     ):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         value = node.value
-        made = _dotted(value.func) + "()" if isinstance(value, ast.Call) else _dotted(value) if value else ""
+        for target in targets:
+            if isinstance(target, ast.Name) and value is not None:
+                module.values.setdefault(target.id, []).append(value)
+        if (
+            isinstance(value, ast.Call)
+            and _dotted(value.func) in ("functools.partial", "partial")
+            and value.args
+        ):
+            value = value.args[0]
+        made = _said(value) if value is not None else ""
         head, dot, rest = made.partition(".")
         if made and made != "()":
             head = module.names.get(head.removesuffix("()"), head.removesuffix("()")) + (
@@ -231,6 +313,27 @@ def _enter_names(module: Module, node: ast.AST) -> None:
             for target in targets:
                 if isinstance(target, ast.Name) and target.id != head:
                     module.names.setdefault(target.id, f"{head}{dot}{rest}")
+
+
+def _enter_attributes(module: Module, node: ast.AST) -> None:
+    """``self.send = queue.enqueue`` in a method makes the class's ``send`` a name."""
+    if not isinstance(node, ast.Assign):
+        return
+    for target in node.targets:
+        if (
+            isinstance(target, ast.Attribute)
+            and isinstance(target.value, ast.Name)
+            and target.value.id == "self"
+        ):
+            above: ast.AST | None = node
+            while above is not None and not isinstance(above, ast.ClassDef):
+                above = module.parents.get(above)
+            head, dot, rest = _said(node.value).partition(".")
+            if above is not None and head:
+                plain = head.removesuffix("()")
+                meant = module.names.get(plain, "") + head.removeprefix(plain)
+                if module.names.get(plain):
+                    module.names.setdefault(f"{above.name}.{target.attr}", f"{meant}{dot}{rest}")
 
 
 def _imported(module: Module, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
@@ -249,6 +352,17 @@ def _imported(module: Module, node: ast.Import | ast.ImportFrom) -> Iterator[tup
         base = ".".join([*above, base] if base else above)
     for alias in node.names:
         yield alias.asname or alias.name, f"{base}.{alias.name}" if base else alias.name
+
+
+def _said(node: ast.expr) -> str:
+    """A dotted name in which calls are followed by ``()``."""
+    if isinstance(node, ast.Call):
+        made = _said(node.func)
+        return f"{made}()" if made else ""
+    if isinstance(node, ast.Attribute):
+        owner = _said(node.value)
+        return f"{owner}.{node.attr}" if owner else ""
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _dotted(node: ast.expr) -> str:

@@ -53,7 +53,7 @@ JOBS = """
             ["work.one", "work.two"],
         ),
         ("def f():\n  from work import one\n  queue.enqueue_many([Queue.prepare_data(one)])", ["work.one"]),
-        ("from work import Three\nqueue.enqueue(Three().work)", []),
+        ("from work import Three\nqueue.enqueue(Three().work)", ["work.Three.work"]),
         ("from rq.decorators import job\n@job('low')\ndef own(): ...", ["app.own"]),
         ("import django_rq\n@django_rq.job\ndef own(): ...", ["app.own"]),
         ("from flask_rq2 import RQ\nrq = RQ()\n@rq.job('low', timeout=5)\ndef own(): ...", ["app.own"]),
@@ -63,6 +63,158 @@ JOBS = """
 )
 def test_jobs_are_found_however_they_are_handed_over(tmp_path: Path, text: str, expected: list[str]) -> None:
     assert names(application(tmp_path, work=JOBS, app=text)) == expected
+
+
+HANDED = {
+    "local alias of method": (
+        "from rq import Queue\nfrom work import one\ndef f():\n  q = Queue()\n  enqueue = q.enqueue\n  enqueue(one, 1)",
+        ["work.one"],
+    ),
+    "local import alias": (
+        "from rq import Queue\ndef f(q):\n  from work import one as s\n  q.enqueue(s)",
+        ["work.one"],
+    ),
+    "module alias of method": (
+        "from rq import Queue\nfrom work import one\nq = Queue()\nsend = q.enqueue\nsend(one)",
+        ["work.one"],
+    ),
+    "partial local": (
+        "from functools import partial\nfrom work import one\ndef f(q):\n  job = partial(one, 1)\n  q.enqueue(job)",
+        ["work.one"],
+    ),
+    "partial module": (
+        "from functools import partial\nfrom work import one\njob = partial(one, 1)\ndef f(q):\n  q.enqueue(job)",
+        ["work.one"],
+    ),
+    "functools.partial": (
+        "import functools\nfrom work import one\ndef f(q):\n  q.enqueue(functools.partial(one, 1))",
+        ["work.one"],
+    ),
+    "partial of enqueue": (
+        "from functools import partial\nfrom work import one\nfrom rq import Queue\nq=Queue()\nlater = partial(q.enqueue, job_timeout=5)\ndef f():\n  later(one)",
+        ["work.one"],
+    ),
+    "instance method local": (
+        "from work import Three\ndef f(q):\n  t = Three()\n  q.enqueue(t.work)",
+        ["work.Three.work"],
+    ),
+    "instance method direct": (
+        "from work import Three\ndef f(queue):\n  queue.enqueue(Three().work)",
+        ["work.Three.work"],
+    ),
+    "class method": ("from work import Three\ndef f(q):\n  q.enqueue(Three.work)", ["work.Three.work"]),
+    "self method": (
+        "from rq import Queue\nclass A:\n  def go(self, q):\n    q.enqueue(self.run_it)\n  def run_it(self): ...",
+        ["app.A.run_it"],
+    ),
+    "mixin method": (
+        "from rq import Queue\nclass Mix:\n  def run_it(self): ...\nclass A(Mix):\n  def go(self, q):\n    q.enqueue(self.run_it)",
+        ["app.Mix.run_it"],
+    ),
+    "base enqueues self.perform": (
+        "from rq import Queue\nclass Base:\n  def delay(self, *a):\n    Queue().enqueue(self.perform, *a)\n  def perform(self): raise NotImplementedError\nclass Mail(Base):\n  def perform(self): ...\nclass Bill(Base):\n  def perform(self): ...",
+        ["app.Bill.perform", "app.Mail.perform"],
+    ),
+    "callable class": (
+        "from rq import Queue\nclass Job1:\n  def __call__(self): ...\ndef f(q):\n  q.enqueue(Job1())",
+        ["app.Job1"],
+    ),
+    "decorated job": (
+        "from rq import Queue\nimport functools\ndef log(f):\n  @functools.wraps(f)\n  def inner(*a): return f(*a)\n  return inner\n@log\ndef one(): ...\ndef go(q):\n  q.enqueue(one)",
+        ["app.one"],
+    ),
+    "wrapped when enqueued": (
+        "from rq import Queue\nfrom work import one\ndef log(f): return f\ndef go(q):\n  q.enqueue(log(one))",
+        ["work.one"],
+    ),
+    "string const": ("from rq import Queue\nNAME='work.two'\ndef go(q):\n  q.enqueue(NAME)", ["work.two"]),
+    "string fn in format": ("from rq import Queue\ndef go(q):\n  q.enqueue(f='work.two')", ["work.two"]),
+    "dict dispatch": (
+        "from rq import Queue\nfrom work import one, two\nJOBS={'a': one,'b':two}\ndef go(q, n):\n  q.enqueue(JOBS[n])",
+        ["work.one", "work.two"],
+    ),
+    "dict get": (
+        "from rq import Queue\nfrom work import one, two\nJOBS={'a': one,'b':two}\ndef go(q, n):\n  q.enqueue(JOBS.get(n))",
+        ["work.one", "work.two"],
+    ),
+    "dispatcher positional": (
+        "from rq import Queue\nfrom work import one, two\ndef later(fn, *args):\n  Queue().enqueue(fn, *args)\ndef go():\n  later(one, 1)\n  later(two)",
+        ["work.one", "work.two"],
+    ),
+    "dispatcher star": (
+        "from rq import Queue\nfrom work import one\ndef later(*args, **kw):\n  Queue().enqueue(*args, **kw)\ndef go():\n  later(one, 1)",
+        ["work.one"],
+    ),
+    "dispatcher class": (
+        "from rq import Queue\nfrom work import one\nclass Bus:\n  def __init__(self): self.q=Queue()\n  def send(self, fn, *a):\n    self.q.enqueue(fn, *a)\nbus=Bus()\ndef go():\n  bus.send(one, 1)",
+        ["work.one"],
+    ),
+    "dispatcher class local": (
+        "from rq import Queue\nfrom work import one\nclass Bus:\n  def send(self, fn, *a):\n    Queue().enqueue(fn, *a)\ndef go():\n  bus=Bus()\n  bus.send(one, 1)",
+        ["work.one"],
+    ),
+    "job alias decorator": (
+        "from rq.decorators import job as task\n@task('low', connection=None, timeout=3)\ndef own(): ...",
+        ["app.own"],
+    ),
+    "job decorator assigned": (
+        "from rq.decorators import job\nlow = job('low')\n@low\ndef own(): ...",
+        ["app.own"],
+    ),
+    "job via module": ("import rq.decorators\n@rq.decorators.job('x')\ndef own(): ...", ["app.own"]),
+    "own decorator factory": (
+        "from rq.decorators import job\ndef task(queue='low'):\n  def wrap(f):\n    return job(queue)(f)\n  return wrap\n@task()\ndef own(): ...",
+        ["app.own"],
+    ),
+    "django_rq.get_queue": (
+        "import django_rq\nfrom work import one\ndjango_rq.get_queue('x').enqueue(one)\ndjango_rq.enqueue(one)",
+        ["work.one"],
+    ),
+    "scheduler": (
+        "from rq_scheduler import Scheduler\nfrom work import one\ns = Scheduler()\ns.enqueue_in(5, one)\ns.cron('* * * * *', func=one)\ns.schedule(1, one)",
+        ["work.one"],
+    ),
+    "repeat enqueue_many": (
+        "from rq import Queue\nfrom work import one, two\ndef go(q):\n  q.enqueue_many([Queue.prepare_data(f, (1,)) for f in (one, two)])",
+        ["work.one", "work.two"],
+    ),
+    "job.delay": (
+        "from rq.decorators import job\n@job('x')\ndef own(): ...\ndef go():\n  own.delay(1)",
+        ["app.own"],
+    ),
+    "lambda default": (
+        "from rq import Queue\nfrom work import one\nhandler = one\ndef go(q):\n  q.enqueue(handler)",
+        ["work.one"],
+    ),
+    "queue attribute alias": (
+        "from rq import Queue\nfrom work import one\nclass S:\n  def __init__(self):\n    self.send = Queue().enqueue\n  def go(self):\n    self.send(one)",
+        ["work.one"],
+    ),
+}
+"""What is handed over in other words -> the application, and the jobs in it."""
+
+
+@pytest.mark.parametrize(("text", "expected"), HANDED.values(), ids=HANDED)
+def test_other_words_for_a_job_and_for_handing_it_over_are_followed(
+    tmp_path: Path, text: str, expected: list[str]
+) -> None:
+    """Goal: aliases, partials, tables, bases, decorators and dispatchers of the application's own."""
+    inventory = application(tmp_path, work=JOBS, app=text)
+    assert names(inventory) == expected
+    assert not inventory.unknown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from rq import Queue\nfrom work import one\ndef f(player):\n  send = player.play\n  send(one)",
+        "from rq import Queue\nfrom work import one\nclass Bus:\n  def send(self, fn): ...\nbus = Bus()\nbus.send(one)",
+        "from rq import Queue\nimport functools\n@functools.cache\ndef one(): ...",
+        "from rq import Queue\ndef f():\n  one = 1\nplayer.show(one)",
+    ],
+)
+def test_what_is_no_queue_makes_no_job(tmp_path: Path, text: str) -> None:
+    assert names(application(tmp_path, work=JOBS, app=text)) == []
 
 
 def test_what_passes_a_job_on_is_followed(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@
     main.append(el("h1", {}, found.length ? count(found.length, "finding") : doc.searches.length ? "No findings" : "Nothing was searched"),
       el("p", { class: "where mono" }, doc.command));
     if (found.length) main.append(section("Findings", null, el("div", { class: "cards" }, found.map(({ search, one, href }) =>
-      el("a", { href }, el("span", { class: "code" }, one.code), el("span", {}, one.title), el("small", {}, one.summary), el("small", {}, search.name))))));
+      el("a", { href }, el("span", { class: "code" }, one.code), el("span", {}, one.title, one.mechanism ? el("span", { class: "cause" }, one.mechanism) : ""), el("small", {}, one.summary), el("small", {}, search.name))))));
     if (doc.searches.length) main.append(section("Searches", null, el("div", { class: "cards" }, doc.searches.map((search, s) =>
       el("a", { href: `#/${s}` }, el("span", { class: `badge ${search.verdict}` }, search.verdict), el("span", {}, search.name), el("small", {}, search.headline))))));
   }
@@ -155,7 +155,7 @@
     main.append(section("Why, and what to do", null, el("div", { class: "two" },
       found.mechanism ? el("div", { class: "prose" }, el("h2", {}, "Cause"), el("p", {}, el("strong", {}, found.mechanism), `: ${found.because}`)) : "",
       el("div", { class: "prose" }, el("h2", {}, "Happens when"), el("p", {}, found.cause)),
-      el("div", { class: "prose" }, el("h2", {}, "Remedy"), el("p", {}, found.remedy), found.snippet ? el("pre", { class: "snippet" }, found.snippet) : ""))));
+      el("div", { class: found.snippet ? "prose broad" : "prose" }, el("h2", {}, "Remedy"), el("p", {}, found.remedy), found.snippet ? el("pre", { class: "snippet" }, found.snippet) : ""))));
     main.append(section("Reproduce", null, el("p", {}, `It showed ${example.shown} of ${count(example.tried, "time")}${found.trials > 1 ? `, and in ${found.trials} trials of the search` : ""}.`),
       example.command ? copyable(example.command) : "", copyable(example.plan), example.saved ? el("p", { class: "where" }, "Saved as ", el("code", {}, example.saved)) : ""));
     if (found.also.length) main.append(section("The same cause also does", null, el("ul", { class: "notes" }, found.also.map((text) => el("li", {}, text)))));
