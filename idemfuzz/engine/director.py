@@ -79,13 +79,11 @@ class Director:
 
     def run(self, scheduler: Scheduler) -> None:
         try:
-            for execution in self._executions:
-                self._trial.switch(execution)
-                execution.start()
-                self._await(execution)
+            late: frozenset[int] = getattr(scheduler, "latecomers", frozenset())
+            self._begin([e for e in self._executions if e.delivery not in late])
             while not all(e.standing is Standing.ENDED for e in self._executions):
                 ready = {e.delivery: e for e in self._executions if e.standing is Standing.READY}
-                if not ready:
+                if not ready and not late:
                     self._unstick()
                     continue
                 pending = {number: self._footprint(e) for number, e in ready.items()}
@@ -93,6 +91,9 @@ class Director:
                 if isinstance(choice, Lapse):
                     self.lapses[len(self.steps)] = choice
                     self._trial.lapse(choice.seconds)
+                    # Not before: what comes when time has passed reads its clock then.
+                    self._begin([e for e in self._executions if e.delivery in late])
+                    late = frozenset()
                     continue
                 scheduler.took(self._step(ready[choice], pending))
         except BaseException:
@@ -102,6 +103,12 @@ class Director:
                     execution.abandon()
                     execution.go()
             raise
+
+    def _begin(self, executions: Sequence[Execution]) -> None:
+        for execution in executions:
+            self._trial.switch(execution)
+            execution.start()
+            self._await(execution)
 
     def _step(self, execution: Execution, choices: Mapping[int, Footprint | None]) -> Step:
         effect, occurrence = execution.pending

@@ -14,6 +14,8 @@ class Scripted:
 
     def __init__(self, schedule: Iterable[Segment | Lapse]) -> None:
         self._left = deque(schedule)
+        self.latecomers = _latecomers(self._left)
+        """Who begins when the first Lapse is over."""
         self._taken = 0
         self._last = 0
 
@@ -39,6 +41,18 @@ class Scripted:
     def _next(self) -> None:
         self._left.popleft()
         self._taken = 0
+
+
+def _latecomers(schedule: Iterable[Segment | Lapse]) -> frozenset[int]:
+    before: set[int] = set()
+    after: set[int] = set()
+    lapsed = False
+    for part in schedule:
+        if isinstance(part, Lapse):
+            lapsed = True
+        else:
+            (after if lapsed else before).add(part.delivery)
+    return frozenset(after - before)
 
 
 def schedule_of(

@@ -87,6 +87,7 @@ class _Bequest:
     def __init__(self, guide: Guide, seconds: float) -> None:
         self._guide = guide
         self._seconds = seconds
+        self.latecomers = frozenset({2, 3}) if seconds else frozenset()
 
     def choose(self, ready: Mapping[int, Footprint | None]) -> int | Lapse:
         if 1 in ready:

@@ -830,6 +830,15 @@ OVERLAPS = [
         only=True,
     ),
     Case(
+        overlaps.lease_in_a_row,
+        "IDM101",
+        STALLED,
+        60,
+        ORDER,
+        tables=[*SHIPMENTS, overlaps.Claim],
+        seed=_order,
+    ),
+    Case(
         overlaps.release_in_finally,
         "IDM101",
         Size("overlap", 3, segments=3),

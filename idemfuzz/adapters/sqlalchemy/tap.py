@@ -18,6 +18,7 @@ from idemfuzz.abc import Errors, Gate
 from idemfuzz.adapters.sqlalchemy.awaited import closing, forget, is_async, plain
 from idemfuzz.adapters.sqlalchemy.footprint import Books, Footprints, Isolation, isolation_of, literal
 from idemfuzz.adapters.sqlalchemy.joining import Joining
+from idemfuzz.adapters.sqlalchemy.lease import lease_in
 from idemfuzz.adapters.sqlalchemy.reconnection import Reconnections, disconnected, reveals
 from idemfuzz.adapters.sqlalchemy.statement import Statement, shown, understand
 from idemfuzz.model import Access, Effect, FaultKind, Source
@@ -301,6 +302,7 @@ class DialectTap:
                 (FaultKind.REFUSED, FaultKind.LOST) if access is Access.DURABLE else (FaultKind.REFUSED,),
                 source,
                 footprint,
+                lease_in(parameters) if statement.writes else None,
             )
             if len(self._effects) >= _EFFECTS_MAX:
                 self._effects.clear()
