@@ -116,6 +116,8 @@ class Stage:
         self._interceptions: list[Interception] = []
         # Invariant: one beginning for the spans of all runs, so that a fixture's time stamp is read alike in each.
         self._began = time.time()
+        self._clock_showed: list[float] = []
+        """What the clock showed to the deliveries of the Trial at hand."""
         self._claims = Claims()
         self._keepsakes: Keepsakes
         self._memory: Memory
@@ -299,7 +301,11 @@ class Stage:
         if not call.awaited:
             if self.mending:
                 call = replace(call, perform=functools.partial(self._perform, call))
-            return trial.deliver(call)
+            self._clock_showed.append(time.time())
+            try:
+                return trial.deliver(call)
+            finally:
+                self._clock_showed.append(time.time())
         self.awaited = True
         begin = functools.partial(TaskExecution, conductor=self._conductor)
         return self._conductor.ask(lambda: trial.deliver(call, begin))
@@ -337,6 +343,7 @@ class Stage:
         if perturb:
             for store in self.stores:
                 store.perturb()
+        self._clock_showed.clear()
         random.seed(f"{self._options.seed}/{self.tally.trials}")
         self.calls.clear()
         trial = self._trial = Trial(
@@ -386,7 +393,14 @@ class Stage:
             self.tally.notes.setdefault((note.code, note.text), note)
         if self._observer is not None:
             self._observer(Sight(plan, result, delta))
-        return Run(result, State(strip(delta, self._options.ignore), Span(self._began, end)), error)
+        return Run(result, State(strip(delta, self._options.ignore), self._span(end)), error)
+
+    def _span(self, end: float) -> Span:
+        """When the Trial took place: as its deliveries saw it, if the test holds a clock of its own before them."""
+        shown = self._clock_showed
+        if not shown or (self._began - 1.0 <= min(shown) and max(shown) <= end + 1.0):
+            return Span(self._began, end)
+        return Span(min(shown), max(shown))
 
 
 def _copied(value: Any) -> Any:

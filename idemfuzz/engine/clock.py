@@ -2,7 +2,7 @@
 
 `time.sleep` and `time.monotonic` are replaced for threads that work for an Execution; everybody else keeps the
 real ones. The wall clock (``time.time``, ``datetime.now``) is moved for the whole process by time-machine,
-and only while it is off the real time.
+and only while it is off the real time. A clock that the test holds by freezegun is moved by freezegun, and put back.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from idemfuzz.engine.source import is_library_file
@@ -28,6 +29,8 @@ class Clock:
         self._pause = pause
         self._travel: Any = None
         self._coordinates: Any = None
+        self._frozen: list[tuple[Any, float]] = []
+        """Clocks of freezegun, and by how much each was moved."""
         self.offset_seconds = 0.0
         self.advanced_seconds = 0.0
         """By how much time was moved in all: unlike the offset, this never goes back."""
@@ -51,10 +54,17 @@ class Clock:
         """Move the wall clock on; monotonic time follows for Executions."""
         if seconds <= 0:
             return
-        import time_machine
-
         self.offset_seconds += seconds
         self.advanced_seconds += seconds
+        freezegun = sys.modules.get("freezegun.api")
+        held: list[Any] = getattr(freezegun, "freeze_factories", [])
+        if held:
+            # What it shows is all that the job sees; beneath it time-machine could not be started.
+            held[-1].tick(timedelta(seconds=seconds))
+            self._frozen.append((held[-1], seconds))
+            return
+        import time_machine
+
         if self._travel is None:
             self._travel = time_machine.travel(_real_time() + seconds, tick=True)
             self._coordinates = self._travel.start()
@@ -62,7 +72,10 @@ class Clock:
             self._coordinates.shift(seconds)
 
     def reset(self) -> None:
-        """Back to real time."""
+        """Back to real time, or to what a test holds."""
+        for clock, seconds in self._frozen:
+            clock.tick(timedelta(seconds=-seconds))
+        self._frozen.clear()
         if self._travel is not None:
             self._travel.stop()
         self._travel = self._coordinates = None
