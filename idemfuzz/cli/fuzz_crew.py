@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from idemfuzz.cli import EXIT_FOUND, EXIT_HOLDS, EXIT_UNUSABLE
-from idemfuzz.cli.fuzz_display import PLAIN_SECONDS, STATUS_SECONDS, told
+from idemfuzz.cli.fuzz_display import IDLE, PLAIN_SECONDS, STATUS_SECONDS, is_idle, told
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -220,4 +220,7 @@ class CrewDisplay:
             write_json(Path(target.partition("=")[2]), document)
         if found or failing:
             return EXIT_FOUND
-        return EXIT_UNUSABLE if troubles else EXIT_HOLDS
+        idle = is_idle(self._stopped, (target.examples for target in self._standing().targets))
+        if idle:
+            screen.say(IDLE, style="bold yellow")
+        return EXIT_UNUSABLE if troubles or idle else EXIT_HOLDS

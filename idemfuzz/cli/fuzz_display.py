@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,7 +251,13 @@ class FuzzDisplay(Display):
         screen.say(f"Findings: {', '.join(parts)}", style="bold red" if bad else "bold green")
         if bad:
             return EXIT_FOUND
-        return EXIT_UNUSABLE if unusable or self._interrupted else EXIT_HOLDS
+        # Of a part, whoever started it judges, with all the others.
+        idle = self._status is None and is_idle(
+            campaign.stopped, (target.examples for target in campaign.targets.values())
+        )
+        if idle:
+            screen.say(IDLE, style="bold yellow")
+        return EXIT_UNUSABLE if unusable or idle or self._interrupted else EXIT_HOLDS
 
     def to_json(self) -> dict[str, Any]:
         """The report for programs."""
@@ -278,6 +284,14 @@ class FuzzDisplay(Display):
                 for fate in self.fates
             ],
         }
+
+
+IDLE = "No search came to its end before the time was up, so nothing can be claimed. Give it more: --max-time"
+
+
+def is_idle(stopped: str, examples: Iterable[int]) -> bool:
+    """Whether a campaign ran out of time before it had searched a single example: that is no pass."""
+    return not stopped and not any(examples)
 
 
 def told(entry: Entry) -> Iterator[str]:
