@@ -112,7 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     option = config.option
     if any(getattr(option, f"idemfuzz{name}") for name in _CHECKED):
-        from idemfuzz.pytest_search import check_options
+        from idemfuzz.pytest_options import check_options
 
         check_options(config)
 
@@ -129,7 +129,7 @@ def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     if config.option.idemfuzz or config.option.idemfuzz_module:
-        from idemfuzz.pytest_search import job_items
+        from idemfuzz.pytest_jobs import job_items
 
         items += job_items(session)
     if config.option.idemfuzz_shard:
@@ -159,7 +159,8 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     if not (isinstance(item, pytest.Function) and _is_marked(item)):
         return (yield)
-    from idemfuzz.pytest_search import bypass, claim
+    from idemfuzz.pytest_given import bypass
+    from idemfuzz.pytest_search import claim
 
     if hasattr(item.obj, "hypothesis"):
         return (yield from bypass(item))
@@ -182,7 +183,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if call.when == "call" and (REPORTS in item.stash or CRASH in item.stash):
-        from idemfuzz.pytest_search import told
+        from idemfuzz.pytest_outcome import told
 
         told(item, report)
     return report
@@ -191,7 +192,7 @@ def pytest_runtest_makereport(
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     reports = [r for rs in terminalreporter.stats.values() for r in rs if getattr(r, "idemfuzz", None)]
     if reports:
-        from idemfuzz.pytest_search import summarise
+        from idemfuzz.pytest_outcome import summarise
 
         summarise(terminalreporter, config, reports)
 
@@ -199,7 +200,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 @pytest.fixture
 def deliver(request: pytest.FixtureRequest) -> Any:
     """Deliver a job explicitly: ``deliver(job, *args, **kwargs)``; the test is a scenario as if it were marked."""
-    from idemfuzz.pytest_search import Deliver
+    from idemfuzz.pytest_subject import Deliver
 
     value = request.node.stash[DELIVER] = Deliver()
     return value

@@ -282,3 +282,11 @@ def test_a_finding_whose_target_is_gone_is_told(idemfuzz: Run, project: Path) ->
     done = idemfuzz("replay")
     assert done.returncode == 2, done.stdout
     assert done.stdout.count("GONE") == 2
+
+
+@pytest.mark.parametrize("parts", [(), ("-n", "2")])
+def test_a_campaign_that_searched_nothing_is_no_pass(idemfuzz: Run, parts: tuple[str, ...]) -> None:
+    """Goal: a pass in which nothing happened is none. Method: a budget that is over before the first search can end."""
+    done = idemfuzz("fuzz", "jobs", "-k", "right", "--max-time", "1ms", *parts)
+    assert done.returncode == 2, done.stdout
+    assert "nothing can be claimed" in done.stdout, done.stdout

@@ -1,0 +1,308 @@
+"""How `idemfuzz fuzz` shows a campaign: a live view or plain lines, a status for whoever started it, and what came of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from idemfuzz.cli import EXIT_FOUND, EXIT_HOLDS, EXIT_UNUSABLE
+from idemfuzz.cli.display import Display
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from idemfuzz.configuration import Configuration
+    from idemfuzz.corpus import Entry
+    from idemfuzz.fuzz.campaign import Campaign, Settings, Slice
+    from idemfuzz.fuzz.replaying import Replayed
+    from idemfuzz.reporting.fuzz import Standing
+    from idemfuzz.reporting.screen import Screen
+    from idemfuzz.session import Progress
+
+
+_LIVE_SECONDS = 0.25
+PLAIN_SECONDS = 10.0
+STATUS_SECONDS = 1.0
+MAX_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says; the rest is the project's to say, whose root folder pytest finds."""
+
+    values: Mapping[str, Any]
+    resume: bool = False
+    part: tuple[int, int] = (1, 1)
+
+    def settings(self, configured: Configuration) -> Settings:
+        """With what the table and the profile say of `idemfuzz fuzz`."""
+        from idemfuzz.explorers.chance import Depth
+        from idemfuzz.fuzz.campaign import Settings
+        from idemfuzz.stress import seconds_of
+
+        values = {"max_time": MAX_SECONDS, **configured.fuzz, **self.values}
+        depth = {"faults": "faults", "deliveries": "deliveries", "order": "order"}
+        time_given = values["max_time"]
+        return Settings(
+            max_seconds=seconds_of(time_given) if isinstance(time_given, str) else float(time_given),
+            max_findings=values.get("max_findings"),
+            seed=int(self.values.get("seed", configured.options.get("seed", 0))),
+            depth=Depth(**{name: values[key] for name, key in depth.items() if key in values}),
+            resume=self.resume,
+            part=self.part,
+        )
+
+
+class FuzzDisplay(Display):
+    """Shows a campaign in place of single searches, and starts it once pytest knows its root folder."""
+
+    def __init__(self, screen: Screen, asked: Asked, *, quiet: bool, status: Path | None = None) -> None:
+        super().__init__(screen, quiet=quiet)
+        self.campaign: Campaign | None = None
+        self.fates: list[Replayed] = []
+        self._asked = asked
+        self._status = status
+        self._parent = os.getppid()
+        self._live: Live | None = None
+        self._drawn = 0.0
+        self._told_at = 0.0
+        self._blocks: set[str] = set()
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """With a live view where there is a terminal. No thread runs beside the search: it is drawn between trials."""
+        from rich.live import Live
+
+        if not self._screen.live:
+            yield
+            return
+        with Live(console=self._screen.console, auto_refresh=False, transient=True) as live:
+            self._live = live
+            try:
+                yield
+            finally:
+                self._live = None
+
+    # -- pytest ------------------------------------------------------------------------------------------
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        from idemfuzz.fuzz.campaign import Campaign
+        from idemfuzz.pytest_fuzz import FuzzLoop
+        from idemfuzz.pytest_options import configured_for
+
+        settings = self._asked.settings(configured_for(session.config))
+        campaign = Campaign(
+            session.config.rootpath, settings, listener=self._on_progress, found=self._on_found
+        )
+        campaign.open()
+        self.campaign = campaign
+        session.config.pluginmanager.register(FuzzLoop(campaign, self._on_replay), "idemfuzz-fuzz-loop")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_idemfuzz_progress(self, nodeid: str, progress: Progress) -> None:
+        """The campaign tells it."""
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Turns are not told one by one."""
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """The campaign tells what came of it."""
+
+    def _block(self, title: str, text: str) -> None:
+        # An item has many turns, and fails in each for the same reason.
+        if title not in self._blocks:
+            self._blocks.add(title)
+            super()._block(title, text)
+
+    # -- the campaign ------------------------------------------------------------------------------------
+
+    def _on_progress(self, campaign: Campaign, turn: Slice, progress: Progress) -> None:
+        now = time.monotonic()
+        if self._status is not None:
+            if os.getppid() != self._parent:
+                campaign.stop("the end of the process that started it")
+            if now - self._drawn >= STATUS_SECONDS:
+                self._drawn = now
+                self._tell_status(turn.target.name)
+            return
+        if self._live is not None:
+            if now - self._drawn >= _LIVE_SECONDS:
+                from idemfuzz.reporting.fuzz import panel
+
+                self._drawn = now
+                standing = self._standing(f"{turn.target.name}  {turn.kind}, {progress.phase}")
+                self._live.update(panel(standing, self._screen.width), refresh=True)
+            return
+        if self._told_at == 0.0:
+            self._told_at = now
+        if now - self._told_at >= PLAIN_SECONDS:
+            from idemfuzz.reporting.fuzz import line_of
+
+            self._told_at = now
+            self._screen.say(line_of(self._standing(f"{turn.target.name} ({turn.kind})")), style="dim")
+
+    def _tell_status(self, now: str = "") -> None:
+        from idemfuzz.abc import Unusable
+        from idemfuzz.reporting.json_report import write_json
+
+        assert self._status is not None
+        with suppress(Unusable):
+            write_json(self._status, {**self.to_json(), "now": now})
+
+    def _on_found(self, entry: Entry) -> None:
+        self._screen.say(f"✗ {entry.code}  {entry.title}  {entry.target}  [{entry.id}]", style="bold red")
+        self._screen.say(f"  {entry.summary}")
+
+    def _on_replay(self, fate: Replayed) -> None:
+        self.fates.append(fate)
+        entry = fate.entry
+        self._screen.say(f"known: {entry.code} of {entry.target} [{entry.id}]: {fate.headline}", style="dim")
+
+    def _standing(self, now: str = "") -> Standing:
+        from idemfuzz.reporting.fuzz import Standing, TargetStanding
+
+        campaign = self.campaign
+        assert campaign is not None
+        found = [entry.target for entry in campaign.findings]
+        seconds = campaign.seconds
+        return Standing(
+            seconds=seconds,
+            max_seconds=campaign.settings.max_seconds,
+            trials=campaign.trials,
+            rate=campaign.trials / max(0.001, seconds),
+            features=campaign.features,
+            last_new_seconds_ago=max(0.0, seconds - campaign.last_new_at),
+            curve=campaign.curve,
+            targets=[
+                TargetStanding(
+                    name=target.name,
+                    slices=target.slices,
+                    trials=target.trials,
+                    examples=target.examples,
+                    features=len(target.learned.features),
+                    points=(len(target.learned.fired & target.learned.passed), len(target.learned.passed)),
+                    missed=tuple(target.learned.missed),
+                    not_covered=target.not_covered,
+                    findings=found.count(target.name),
+                    unusable=target.unusable,
+                    refused=target.refused,
+                )
+                for target in campaign.targets.values()
+            ],
+            findings=len(campaign.findings),
+            known=len(campaign.known) - len(campaign.findings),
+            now=now,
+            seed=campaign.settings.seed,
+        )
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def conclude(self, code: int) -> int:
+        from idemfuzz.reporting.fuzz import summary
+
+        screen, campaign = self._screen, self.campaign
+        if code == pytest.ExitCode.USAGE_ERROR:
+            return EXIT_UNUSABLE
+        if campaign is None or not campaign.targets:
+            self._say_nothing_was_searched(self._errors)
+            return EXIT_UNUSABLE
+        campaign.save()
+        if self._status is not None:
+            self._tell_status()
+        for problem in campaign.problems:
+            screen.say(f"Note: {problem}", style="yellow")
+        if self._interrupted:
+            screen.say(self._interrupted, style="bold yellow")
+        elif campaign.stopped:
+            screen.say(
+                f"Stopped by {campaign.stopped}. Nothing is lost; go on with --continue.", style="bold yellow"
+            )
+        for line in summary(self._standing()):
+            screen.say(line)
+        return self._verdict(campaign)
+
+    def _verdict(self, campaign: Campaign) -> int:
+        from idemfuzz.fuzz.replaying import Fate
+
+        screen = self._screen
+        still = [fate for fate in self.fates if fate.fate is Fate.STILL_FAILING]
+        failing = [fate for fate in still if fate.entry.id not in campaign.accepted]
+        fixed = [fate for fate in self.fates if fate.fate is Fate.FIXED]
+        unusable = [target for target in campaign.targets.values() if target.unusable]
+        for entry in [] if self._quiet else campaign.findings:
+            screen.say()
+            for line in told(entry):
+                screen.say(line)
+        screen.say()
+        parts = [
+            f"{len(campaign.findings)} new",
+            f"{len(failing)} known and still failing",
+            f"{len(fixed)} fixed",
+        ]
+        parts += [f"{len(still) - len(failing)} accepted"] if len(still) > len(failing) else []
+        bad = bool(campaign.findings or failing)
+        screen.say(f"Findings: {', '.join(parts)}", style="bold red" if bad else "bold green")
+        if bad:
+            return EXIT_FOUND
+        # Of a part, whoever started it judges, with all the others.
+        idle = self._status is None and is_idle(
+            campaign.stopped, (target.examples for target in campaign.targets.values())
+        )
+        if idle:
+            screen.say(IDLE, style="bold yellow")
+        return EXIT_UNUSABLE if unusable or idle or self._interrupted else EXIT_HOLDS
+
+    def to_json(self) -> dict[str, Any]:
+        """The report for programs."""
+        from dataclasses import asdict
+
+        from idemfuzz.corpus import to_json
+
+        assert self.campaign is not None
+        standing = asdict(self._standing())
+        standing["curve"] = [list(point) for point in self.campaign.curve]
+        return {
+            "idemfuzz_fuzz_report": 1,
+            "stopped": self.campaign.stopped,
+            "standing": standing,
+            "findings": [to_json(entry) for entry in self.campaign.findings],
+            "known": [
+                {
+                    "id": fate.entry.id,
+                    "target": fate.entry.target,
+                    "fate": str(fate.fate),
+                    "why": fate.why,
+                    "accepted": fate.entry.id in self.campaign.accepted,
+                }
+                for fate in self.fates
+            ],
+        }
+
+
+IDLE = "No search came to its end before the time was up, so nothing can be claimed. Give it more: --max-time"
+
+
+def is_idle(stopped: str, examples: Iterable[int]) -> bool:
+    """Whether a campaign ran out of time before it had searched a single example: that is no pass."""
+    return not stopped and not any(examples)
+
+
+def told(entry: Entry) -> Iterator[str]:
+    """A finding of the corpus in a few lines."""
+    yield f"{entry.code}  {entry.title}  [{entry.id}]"
+    yield f"  {entry.target}"
+    yield f"  {entry.summary}"
+    if entry.example_text:
+        yield f"  Found with    {', '.join(f'{name}={text}' for name, text in entry.example_text.items())}"
+    if entry.source:
+        yield f"  at            {entry.source}"
+    yield f"  Happens when  {entry.cause}"
+    yield f"  Plan          {entry.plan}"
+    yield f"  Replay        {entry.command}"
