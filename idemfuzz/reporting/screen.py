@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
@@ -20,6 +21,17 @@ __all__ = ["Screen"]
 
 _WIDTH_MAX = 110
 _WIDTH_PLAIN = 100
+_PLAIN = {"✓": "+", "✗": "x", "■": "#", "→": ">", "…": "~", "│": "|", "–": "-"}
+"""Our signs where the encoding of the output has none: a question mark would say "unknown". One cell for one, for the columns."""
+
+
+def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("idemfuzz.plain", _in_plain_signs)
 
 
 class Screen:
@@ -121,5 +133,5 @@ def _kept(stream: TextIO) -> Iterator[TextIO]:
         yield stream
         return
     stream.flush()
-    with open(descriptor, "w", encoding=stream.encoding, errors="replace", buffering=1) as file:
+    with open(descriptor, "w", encoding=stream.encoding, errors="idemfuzz.plain", buffering=1) as file:
         yield file

@@ -18,6 +18,7 @@ from idemfuzz.model import Note, Report, Source, Verdict
 from idemfuzz.reporting import github, junit, markdown
 from idemfuzz.reporting.files import conclude, targets
 from idemfuzz.reporting.json_report import report_to_json, to_json
+from idemfuzz.reporting.screen import Screen
 
 HELD = Report("tests/test_a.py::test_held", Verdict.HOLDS, certificate=CERTIFICATE)
 DOUBT = Report("shop.jobs:pay", Verdict.UNKNOWN, notes=(Note("IDM903", "Nothing changed. Hand in a store"),))
@@ -196,6 +197,21 @@ class TestGithub:
         monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
         with pytest.raises(Unusable, match="GITHUB_STEP_SUMMARY"):
             conclude(targets(["github"]), [report_to_json(report(finding()))])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"), [("ascii", "x lost > no ~ |# ?"), ("utf-8", "✗ lost → no … │■ é")]
+)
+def test_a_screen_without_our_signs_has_plain_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, expected: str
+) -> None:
+    """Goal: a cross that cannot be shown never looks like the question mark of an unknown verdict."""
+    path = tmp_path / "log"
+    with path.open("w", encoding=encoding) as file:
+        monkeypatch.setattr("sys.stdout", file)
+        with Screen.on_standard_output() as screen:
+            screen.write("✗ lost → no … │■ é")
+    assert path.read_text(encoding=encoding) == expected + "\n"
 
 
 def test_every_kind_is_written_for_hostile_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
