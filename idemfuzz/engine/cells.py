@@ -11,7 +11,7 @@ import gc
 import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, Protocol
 
 from idemfuzz.engine.intercept import coded
@@ -27,22 +27,13 @@ __all__ = [
     "Names",
     "Reentrant",
     "cell_kind",
-    "is_open",
+    "is_lasting",
 ]
 
 _CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict, Counter)
 LOCKS = (type(threading.Lock()), type(threading.RLock()))
 _MEMOISED: type = type(functools.cache(lambda: None))
-_STATIC = (
-    FunctionType,
-    BuiltinFunctionType,
-    MethodType,
-    type,
-    ModuleType,
-    staticmethod,
-    classmethod,
-    property,
-)
+_CODE = (BuiltinFunctionType, type, ModuleType)
 _CLOSERS = ("close", "aclose", "dispose", "shutdown", "close_all", "disconnect")
 _MISSING: Any = object()
 
@@ -74,16 +65,18 @@ class Container:
 
     def write(self, content: Any, /) -> None:
         if isinstance(self._container, dict):
-            kept = {key: value for key, value in self._container.items() if is_open(value)}
+            kept = {key: value for key, value in self._container.items() if is_lasting(value)}
             self._container.clear()
             # Not by its own update, which adds up where it is a Counter's.
             dict.update(self._container, {**kept, **content})
             return
+        known = {*map(id, content)}
+        lasting = [item for item in self._container if is_lasting(item) and id(item) not in known]
         self._container.clear()
         if isinstance(self._container, set):
-            self._container.update(content)
+            self._container.update(content, lasting)
         else:
-            self._container.extend(content)
+            self._container.extend([*content, *lasting])
 
     def has(self, content: Any, /) -> bool:
         if len(self._container) != len(content):
@@ -125,12 +118,24 @@ class Names:
     def write(self, content: dict[str, Any], /) -> None:
         now = self.read()
         for name in now.keys() - content.keys():
-            if not is_open(now[name]):
-                delattr(self._owner, name)
+            if not is_lasting(now[name]):
+                self._set(name, _MISSING)
         for name, value in content.items():
             # What is open belongs to the process, whoever opened it.
-            if now.get(name) is not value and not is_open(now.get(name)):
-                setattr(self._owner, name, value)
+            if now.get(name) is not value and not is_lasting(now.get(name)):
+                self._set(name, value)
+
+    def _set(self, name: str, value: Any) -> None:
+        """Past what a class or its metaclass has made of attributes, such as a frozen dataclass."""
+        if isinstance(self._owner, type):
+            if value is _MISSING:
+                type.__delattr__(self._owner, name)
+            else:
+                type.__setattr__(self._owner, name, value)
+        elif value is _MISSING:
+            del vars(self._owner)[name]
+        else:
+            vars(self._owner)[name] = value
 
     def has(self, content: dict[str, Any], /) -> bool:
         if content is self._first and self._is_as_at_first():
@@ -139,7 +144,7 @@ class Names:
         differing = [
             n for n in now.keys() | content.keys() if now.get(n, _MISSING) is not content.get(n, _MISSING)
         ]
-        return all(name in now and is_open(now[name]) for name in differing)
+        return all(name in now and is_lasting(now[name]) for name in differing)
 
     def merged(self, before: Any, one: Any, other: Any, /) -> Any:
         return {**one, **other}
@@ -154,7 +159,7 @@ class Names:
             return False
 
     def _counts(self, name: str, value: Any) -> bool:
-        return not isinstance(value, _STATIC) and not name.startswith("__") and name not in self._without
+        return not _is_code(value) and not name.startswith("__") and name not in self._without
 
 
 class Closed:
@@ -170,12 +175,12 @@ class Closed:
             return _MISSING
 
     def write(self, content: Any, /) -> None:
-        if content is not _MISSING and not is_open(self.read()):
+        if content is not _MISSING and not is_lasting(self.read()):
             self._cell.cell_contents = content
 
     def has(self, content: Any, /) -> bool:
         now = self.read()
-        return now is content or is_open(now)
+        return now is content or is_lasting(now)
 
     def merged(self, before: Any, one: Any, other: Any, /) -> Any:
         return other
@@ -255,7 +260,7 @@ class Memo:
 
     def write(self, content: list[tuple[Any, Any]], /) -> None:
         known = {id(answer) for _, answer in content}
-        kept = [pair for pair in self.read() if is_open(pair[1]) and id(pair[1]) not in known]
+        kept = [pair for pair in self.read() if is_lasting(pair[1]) and id(pair[1]) not in known]
         self._memoised.cache_clear()
         self._code = self._function.__code__
         self._function.__code__ = coded(lambda *args, **kwargs: self._answer, self._code)
@@ -270,8 +275,8 @@ class Memo:
     def has(self, content: list[tuple[Any, Any]], /) -> bool:
         now = self.read()
         if len(now) != len(content):
-            now = [pair for pair in now if not is_open(pair[1])]
-            content = [pair for pair in content if not is_open(pair[1])]
+            now = [pair for pair in now if not is_lasting(pair[1])]
+            content = [pair for pair in content if not is_lasting(pair[1])]
         return len(now) == len(content) and all(
             mine[1] is its[1] for mine, its in zip(now, content, strict=True)
         )
@@ -294,12 +299,26 @@ class Memo:
         return key[:mark], dict(zip(named[::2], named[1::2], strict=True))
 
 
-def is_open(value: Any) -> bool:
-    """Whether it is a resource of a library's: an engine, a client, a pool. A worker's own would be no other."""
+def is_lasting(value: Any) -> bool:
+    """Whether a value stays where a delivery has put it, as every worker would come to the same: code, and what is open."""
+    return _is_code(value) or _is_open(value)
+
+
+def _is_code(value: Any) -> bool:
+    """Whether it is a function, a class, a module or a descriptor, such as an attribute that an ORM has mapped."""
+    return isinstance(value, _CODE) or hasattr(type(value), "__get__")
+
+
+def _is_open(value: Any) -> bool:
+    """Whether it is a resource of a library's, such as an engine, a client or a pool, or an object of the user's around one."""
     cls = type(value)
-    if isinstance(value, type) or not any(hasattr(cls, closer) for closer in _CLOSERS):
-        return False
-    return not is_of_user(cls)
+    if is_of_user(cls):
+        return any(
+            _is_open(inner)
+            for inner in getattr(value, "__dict__", {}).values()
+            if not is_of_user(type(inner))
+        )
+    return any(hasattr(cls, closer) for closer in _CLOSERS)
 
 
 def cell_kind(value: Any) -> Callable[[Any], Cell] | None:

@@ -8,8 +8,20 @@ import threading
 import uuid
 from typing import Any
 
-from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_engine, insert, select
+from sqlalchemy import (
+    Column,
+    Engine,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    insert,
+    select,
+)
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 metadata = MetaData()
 parcels = Table(
@@ -23,6 +35,34 @@ zones = Table(
     "memory_zones", metadata, Column("name", String(40), primary_key=True), Column("label", String(40))
 )
 
+
+class Base(DeclarativeBase):
+    metadata = metadata
+
+
+class Customer(Base):
+    """Its ``vans`` come into being when the first query configures all mappings, so within the first delivery."""
+
+    __tablename__ = "memory_customers"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(40))
+
+
+class Van(Base):
+    __tablename__ = "memory_vans"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    customer_id: Mapped[int] = mapped_column(ForeignKey("memory_customers.id"), unique=True)
+    customer = relationship(Customer, backref="vans")
+
+
+class Depot:
+    """An application's own object around an engine."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = create_engine(url)
+
+
+_depot: Depot | None = None
 _labels: dict[str, str] = {}
 _engine: Engine | None = None
 _engines: dict[str, Engine] = {}
@@ -64,6 +104,31 @@ def send_by_lazy_engine(url: str, order_no: str) -> None:
         if _engine is None or str(_engine.url) != str(create_engine(url).url):
             _engine = create_engine(url)
     _send(_engine, order_no, "eu")
+
+
+def seed_customer(world: Any) -> None:
+    with world.db.begin() as connection:
+        connection.execute(insert(Customer).values(id=1, name="Ada"))
+
+
+def give_a_van(db: Engine) -> None:
+    """A relationship's other side, and a unique key."""
+    with Session(db) as session:
+        customer = session.scalars(select(Customer)).one()
+        if not customer.vans:
+            session.add(Van(customer=customer))
+            try:
+                session.commit()
+            except IntegrityError:
+                session.rollback()
+
+
+def send_by_lazy_depot(url: str, order_no: str) -> None:
+    """An object of the application's own around an engine, made when it is first needed."""
+    global _depot
+    if _depot is None or str(_depot.engine.url) != str(create_engine(url).url):
+        _depot = Depot(url)
+    _send(_depot.engine, order_no, "eu")
 
 
 def send_by_engine_in_dict(url: str, order_no: str) -> None:

@@ -775,6 +775,18 @@ CASES = [
         tables=[y.parcels],
     ),
     Case(
+        y.send_by_lazy_depot,
+        lambda w: y.send_by_lazy_depot(_url(w), "A-1"),
+        on=PAIRS,
+        tables=[y.parcels],
+    ),
+    Case(
+        y.give_a_van,
+        lambda w: y.give_a_van(w.db),
+        tables=[y.Customer.__table__, y.Van.__table__],
+        seed=y.seed_customer,
+    ),
+    Case(
         y.send_by_engine_in_dict,
         lambda w: y.send_by_engine_in_dict(_url(w), "A-1"),
         on=PAIRS,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import sqlite3
 import threading
 from collections import Counter, deque
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from idemfuzz.engine import memory
-from idemfuzz.engine.cells import Container, Lock, Memo, Reentrant
+from idemfuzz.engine.cells import Container, Lock, Memo, Names, Reentrant
 from idemfuzz.engine.memory import Memory
 
 seen: set[str] = set()
@@ -39,6 +41,74 @@ def test_container_goes_back_and_forth(container: Any, add: Any) -> None:
     assert cell.has(first)
     cell.write(second)
     assert container == second != first
+
+
+@pytest.mark.parametrize(
+    ("handlers", "register"),
+    [
+        ({"a": print}, lambda h: h.update({"b": len})),
+        ([print], lambda h: h.append(len)),
+        ({print}, lambda h: h.add(len)),
+    ],
+)
+def test_code_that_a_delivery_registered_stays(handlers: Any, register: Any) -> None:
+    """Goal: what a module registers when a job first imports it is registered in each worker. Method: a later write."""
+    cell = Container(handlers)
+    first = cell.read()
+    register(handlers)
+    cell.write(first)
+    assert len(handlers) == 2
+
+
+class _Mapped(type):
+    """Like the metaclass of an ORM's base: what is mapped cannot be taken away."""
+
+    def __delattr__(cls, name: str) -> None:
+        raise NotImplementedError(name)
+
+    __setattr__ = __delattr__  # type: ignore[assignment]
+
+
+class _Around:
+    def __init__(self) -> None:
+        self.connection = sqlite3.connect(":memory:")
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    url: str
+
+    @functools.cached_property
+    def host(self) -> str:
+        return self.url.upper()
+
+
+def test_names_that_cannot_be_set_by_the_usual_way_go_back() -> None:
+    """Goal: a class with a will of its own stops no search; its descriptors are code. Method: such a class, such an object."""
+
+    class Order(metaclass=_Mapped):
+        counted = 0
+
+    settings = _Frozen("a")
+    of_class, of_object = Names(Order), Names(settings)
+    first = of_class.read(), of_object.read()
+    type.__setattr__(Order, "lines", property(len))
+    type.__setattr__(Order, "counted", 1)
+    assert settings.host == "A"
+    of_class.write(first[0])
+    of_object.write(first[1])
+    assert (Order.counted, "lines" in vars(Order), vars(settings)) == (0, True, {"url": "a"})
+
+
+def test_an_object_around_something_open_stays() -> None:
+    """Goal: a client that is made when first needed is not made for each delivery. Method: one, behind a memo."""
+    client = functools.cache(_Around)
+    cell = Memo(functools.cache(lambda: client()))
+    cell._memoised()
+    assert cell.has([])
+    cell.write([])
+    assert cell._memoised() is client()
+    client().connection.close()
 
 
 @pytest.mark.parametrize("maxsize", [None, 2, 128])
