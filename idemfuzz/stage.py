@@ -376,6 +376,7 @@ class Stage:
         end = self._clock.now()
         self._clock.reset()
         delta = Delta(added=result.calls)
+        learned = False
         try:
             for store in self.stores:
                 delta += store.changes()
@@ -383,7 +384,10 @@ class Stage:
             for store in self.stores:
                 store.restore()
             self._keepsakes.restore()
-            self._memory.restore()
+            learned = self._memory.restore()
+        if learned and scheduler is None and result.deliveries > 1:
+            # Its deliveries have shared what no two workers share.
+            return self.run(plan, perturb=perturb, shift_seconds=shift_seconds, traced=traced)
         self.tally.trials += 1
         self.tally.executions += result.deliveries
         self.tally.redeliveries += result.redeliveries

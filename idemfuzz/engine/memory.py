@@ -6,6 +6,9 @@ takes the first delivery of each call, for as long as it lives; each further del
 the search began with and what the scenario has set since. The scenario, and nobody else, is shown what all of them left
 behind, for there may be a recorder among it.
 
+An application has thousands of such cells, and a job changes two of them. So only those are exchanged that a delivery has
+been seen to change: at an effect of the first reference (`look`), or by the end of a trial (`restore`).
+
 What stays common: what belongs to libraries; what is open, such as an engine made when it was first needed; what
 was handed in, but for its locks; and what the test's own code names.
 """
@@ -21,7 +24,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Generic
 
-from idemfuzz.engine.cells import LOCKS, Cell, Closed, Names, cell_kind
+from idemfuzz.engine.cells import LOCKS, Cell, Closed, Lock, Names, Reentrant, cell_kind
 from idemfuzz.engine.source import is_library_file, is_of_user
 
 _DEPTH_MAX = 6
@@ -46,6 +49,8 @@ class Memory:
         found = _Survey(list(handed), frozenset(_names_of(scenario)))
         self._cells = found.cells
         self._beginning = [cell.read() for cell in self._cells]
+        # A lock is seldom still held where one looks.
+        self._exchanged = {i for i, cell in enumerate(self._cells) if isinstance(cell, Lock | Reentrant)}
         # The objects whose ids were noted must not go.
         self._kept = found.kept
         self._owner: Hashable = None
@@ -90,17 +95,29 @@ class Memory:
         self._write(merged, before)
         self._shown = merged
 
-    def restore(self) -> None:
-        """All as it was when the search began."""
+    def look(self) -> bool:
+        """What has changed is exchanged from here on; whether that is anything new."""
+        changed = {
+            index
+            for index, (cell, content) in enumerate(zip(self._cells, self._beginning, strict=True))
+            if index not in self._exchanged and not cell.has(content)
+        }
+        self._exchanged |= changed
+        return bool(changed)
+
+    def restore(self) -> bool:
+        """All as it was when the search began; whether something had changed that was not exchanged."""
+        learned = self.look()
         self._write({}, self._image())
         self._owner = None
         self._images, self._fresh, self._common, self._shown = {}, {}, {}, {}
+        return learned
 
     def _image(self) -> Image:
         return {
-            index: cell.read()
-            for index, (cell, content) in enumerate(zip(self._cells, self._beginning, strict=True))
-            if not cell.has(content)
+            index: self._cells[index].read()
+            for index in self._exchanged
+            if not self._cells[index].has(self._beginning[index])
         }
 
     def _write(self, image: Image, now: Image) -> None:

@@ -503,6 +503,8 @@ class Trial:
 
     def record(self, event: Event) -> None:
         self._events.append(event)
+        if self._traced and self._memory is not None:
+            self._memory.look()
 
 
 def _paired(

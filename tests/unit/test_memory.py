@@ -161,6 +161,8 @@ def test_each_delivery_begins_afresh() -> None:
     mine = Memory([recorded], lambda: asked)
     asked.append("by the test")
     seen.add("set up")
+    assert mine.look()
+    assert not mine.look()
     mine.begin()
     mine.switch("one", first=True)
     assert seen == {"set up"}
@@ -181,7 +183,7 @@ def test_each_delivery_begins_afresh() -> None:
     mine.switch("four")
     assert seen == {"set up"}
     mine.end(None)
-    mine.restore()
+    assert not mine.restore()
     assert seen == set()
     assert recorded == ["one"]
     asked.clear()
