@@ -18,7 +18,6 @@ from idemfuzz.engine.intercept import coded
 from idemfuzz.engine.source import is_of_user
 
 __all__ = [
-    "LOCKS",
     "Cell",
     "Closed",
     "Container",
@@ -28,10 +27,11 @@ __all__ = [
     "Reentrant",
     "cell_kind",
     "is_lasting",
+    "namespace",
 ]
 
 _CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict, Counter)
-LOCKS = (type(threading.Lock()), type(threading.RLock()))
+_LOCKS = (type(threading.Lock()), type(threading.RLock()))
 _MEMOISED: type = type(functools.cache(lambda: None))
 _CODE = (BuiltinFunctionType, type, ModuleType)
 _CLOSERS = ("close", "aclose", "dispose", "shutdown", "close_all", "disconnect")
@@ -103,7 +103,7 @@ class Names:
     def __init__(self, owner: Any, *, without: frozenset[str] = frozenset()) -> None:
         self._owner = owner
         self._without = without
-        self._namespace = vars(owner)
+        self._namespace = namespace(owner)
         # For a quick look whether anything has changed at all.
         self._length = len(self._namespace)
         self._first = {n: value for n, value in self._namespace.items() if self._counts(n, value)}
@@ -133,9 +133,9 @@ class Names:
             else:
                 type.__setattr__(self._owner, name, value)
         elif value is _MISSING:
-            del vars(self._owner)[name]
+            del self._namespace[name]
         else:
-            vars(self._owner)[name] = value
+            self._namespace[name] = value
 
     def has(self, content: dict[str, Any], /) -> bool:
         if content is self._first and self._is_as_at_first():
@@ -299,6 +299,11 @@ class Memo:
         return key[:mark], dict(zip(named[::2], named[1::2], strict=True))
 
 
+def namespace(owner: Any) -> Any:
+    """The names of a module, a class or an object. No code of a proxy's is run for it."""
+    return vars(owner) if issubclass(type(owner), type) else object.__getattribute__(owner, "__dict__")
+
+
 def is_lasting(value: Any) -> bool:
     """Whether a value stays where a delivery has put it, as every worker would come to the same: code, and what is open."""
     return _is_code(value) or _is_open(value)
@@ -306,7 +311,7 @@ def is_lasting(value: Any) -> bool:
 
 def _is_code(value: Any) -> bool:
     """Whether it is a function, a class, a module or a descriptor, such as an attribute that an ORM has mapped."""
-    return isinstance(value, _CODE) or hasattr(type(value), "__get__")
+    return issubclass(type(value), _CODE) or hasattr(type(value), "__get__")
 
 
 def _is_open(value: Any) -> bool:
@@ -315,7 +320,7 @@ def _is_open(value: Any) -> bool:
     if is_of_user(cls):
         return any(
             _is_open(inner)
-            for inner in getattr(value, "__dict__", {}).values()
+            for inner in (namespace(value) if cls.__dictoffset__ else {}).values()
             if not is_of_user(type(inner))
         )
     return any(hasattr(cls, closer) for closer in _CLOSERS)
@@ -323,10 +328,11 @@ def _is_open(value: Any) -> bool:
 
 def cell_kind(value: Any) -> Callable[[Any], Cell] | None:
     """What kind of cell a value is by itself, if it is one."""
-    if type(value) in _CONTAINERS:
+    cls = type(value)
+    if cls in _CONTAINERS:
         return Container
-    if isinstance(value, LOCKS):
-        return Lock if type(value) is LOCKS[0] else Reentrant
-    if type(value) is _MEMOISED:
+    if cls in _LOCKS:
+        return Lock if cls is _LOCKS[0] else Reentrant
+    if cls is _MEMOISED:
         return Memo if isinstance(getattr(value, "__wrapped__", None), FunctionType) else None
     return None

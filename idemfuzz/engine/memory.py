@@ -24,7 +24,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Generic
 
-from idemfuzz.engine.cells import LOCKS, Cell, Closed, Lock, Names, Reentrant, cell_kind
+from idemfuzz.engine.cells import Cell, Closed, Lock, Memo, Names, Reentrant, cell_kind, namespace
 from idemfuzz.engine.source import is_library_file, is_of_user
 
 _DEPTH_MAX = 6
@@ -138,14 +138,14 @@ class _Survey:
         for value in handed:
             self._visit(value, 0, locks_only=True)
         for module in list(sys.modules.values()):
-            file = getattr(module, "__file__", None)
-            if isinstance(module, ModuleType) and isinstance(file, str) and not is_library_file(file):
+            file = vars(module).get("__file__") if type(module) is ModuleType else None
+            if isinstance(file, str) and not is_library_file(file):
                 self._names(module, 0)
 
     def _names(self, owner: Any, depth: int) -> None:
         """The values that belong to a module, a class or an object by name."""
         self._add(Names(owner, without=self._named), owner)
-        for name, value in list(vars(owner).items()):
+        for name, value in list(namespace(owner).items()):
             if not name.startswith("__"):
                 # To call a function is not to ask what it has kept.
                 asked = name in self._named and not isinstance(value, FunctionType | type | staticmethod)
@@ -161,37 +161,41 @@ class _Survey:
         kind = cell_kind(value)
         if kind is not None:
             self._seen.add(id(value))
-            if not locks_only or isinstance(value, LOCKS):
+            if not locks_only or kind in (Lock, Reentrant):
                 self._add(kind(value), value)
         for inner in self._below(value, depth, locks_only=locks_only):
             self._visit(inner, depth + 1, locks_only=locks_only)
 
     def _below(self, value: Any, depth: int, *, locks_only: bool) -> Iterator[Any]:
-        """What is to be looked at behind a value."""
-        if isinstance(value, dict):
+        """What is to be looked at behind a value.
+
+        Its type alone is asked: a lazy object or a proxy would be woken up by ``isinstance`` and ``hasattr``.
+        """
+        cls = type(value)
+        if issubclass(cls, dict):
             yield from list(value.values())
-        elif isinstance(value, list | tuple):
+        elif issubclass(cls, list | tuple):
             yield from list(value)
-        elif isinstance(value, staticmethod | classmethod | MethodType):
+        elif issubclass(cls, staticmethod | classmethod | MethodType):
             yield value.__func__
-        elif isinstance(value, functools.partial):
+        elif issubclass(cls, functools.partial):
             yield from (value.func, *value.args, *value.keywords.values())
-        elif isinstance(value, FunctionType):
+        elif cls is FunctionType:
             if not is_library_file(value.__code__.co_filename):
                 self._seen.add(id(value))
                 yield from self._of_function(value, locks_only=locks_only)
-        elif isinstance(value, type):
+        elif issubclass(cls, type):
             if is_of_user(value) and not locks_only:
                 self._seen.add(id(value))
                 self._names(value, depth)
-        elif _is_transparent(value):
+        elif _is_transparent(cls):
             self._seen.add(id(value))
             self.kept.append(value)
-            if not locks_only or type(value).__module__ in _TRANSPARENT:
+            if not locks_only or cls.__module__ in _TRANSPARENT:
                 self._names(value, depth)
                 return
-            yield from list(vars(value).values())
-        elif hasattr(value, "__wrapped__") and cell_kind(value) is not None:
+            yield from list(namespace(value).values())
+        elif cell_kind(value) is Memo:
             yield value.__wrapped__
 
     def _of_function(self, function: FunctionType, *, locks_only: bool) -> Iterator[Any]:
@@ -206,13 +210,11 @@ class _Survey:
             yield closed.read()
 
 
-def _is_transparent(value: object) -> bool:
-    """Whether an object's attributes are the user's own, or a lock's."""
-    cls = type(value)
+def _is_transparent(cls: type) -> bool:
+    """Whether the attributes of its objects are the user's own, or a lock's."""
     if cls.__module__ in _TRANSPARENT:
-        return hasattr(value, "__dict__") and not isinstance(value, threading.Thread | threading.local)
-    bases = [base for base in cls.__mro__ if base not in _BASES]
-    return hasattr(value, "__dict__") and all(is_of_user(base) for base in bases)
+        return bool(cls.__dictoffset__) and not issubclass(cls, threading.Thread | threading.local)
+    return bool(cls.__dictoffset__) and all(is_of_user(base) for base in cls.__mro__ if base not in _BASES)
 
 
 def _names_of(scenario: Callable[..., Any]) -> Iterator[str]:

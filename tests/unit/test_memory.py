@@ -190,6 +190,23 @@ def test_each_delivery_begins_afresh() -> None:
     recorded.clear()
 
 
+class _Lazy:
+    """A proxy that is not ready yet: whoever asks it anything gets an error."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(f"asked for {name}")
+
+
+lazy = [_Lazy()]
+
+
+def test_a_lazy_object_is_not_woken() -> None:
+    """Goal: the survey runs no code of the application's. Method: an object that raises whatever it is asked."""
+    mine = Memory([lazy[0]], lambda: None)
+    assert not mine.look()
+    assert not mine.restore()
+
+
 def test_libraries_keep_theirs() -> None:
     """Goal: the interpreter's own locks and caches are nobody's to exchange. Method: what the survey has kept."""
     kept = {id(value) for value in Memory([], lambda: None)._kept}
