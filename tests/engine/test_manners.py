@@ -239,16 +239,16 @@ def test_job_that_leaks_connections_does_not_starve_the_search(db):
 
 
 @pytest.mark.slow
-def test_job_with_ten_thousand_effects_is_searched_within_the_budget(db):
+def test_job_with_thousands_of_effects_is_searched_within_the_budget(db):
     def job() -> None:
         with db.connect() as connection:
-            for _ in range(10_000):
+            for _ in range(3_000):
                 connection.execute(sa.select(claims.c.name)).first()
         claim(db, "a")
 
     report = check(job, job=job, stores={"db": db}, faults=["duplicate", "kill"])
     assert report.holds
-    assert report.certificate.effects == 10_002
+    assert report.certificate.effects == 3_002
 
 
 @pytest.mark.slow

@@ -196,7 +196,7 @@ def test_a_run_finds_replays_exports_and_sees_the_mend(idemfuzz: Run, project: P
     assert done.returncode == 0, done.stdout
     # The exported tests have failed once, too.
     assert "4 fixed, 0 still failing, 0 changed" in done.stdout
-    done = idemfuzz("fuzz", "jobs:picky", "--max-time", "1s")
+    done = idemfuzz("fuzz", "jobs:picky", "--max-time", "20s")
     assert done.returncode == 0, done.stdout
     assert "Findings: 0 new" in done.stdout
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shlex
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import fields
@@ -233,60 +230,3 @@ def test_the_api_page_has_what_is_exported():
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     shown = re.findall(r"^::: idemfuzz\.(?:\w+\.)*(\w+)$", text, re.M)
     assert sorted(shown) == sorted({*idemfuzz.__all__, *abc.__all__} - {"__version__"})
-
-
-# -- the example of the README -----------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_the_readmes_example_prints_what_the_readme_shows(tmp_path: Path):
-    """Goal: the README is true. Method: run its two files, then the mend, and find each line that it shows."""
-    text = README.read_text(encoding="utf-8")
-    job, test = (block for block in blocks(text, "python") if re.match(r"# \w+\.py\n", block))
-    mend = next(block for block in blocks(text, "python") if block.startswith("try:"))
-    finding, certificate = blocks(text, "text")
-    (tmp_path / "test_jobs.py").write_text(test, encoding="utf-8")
-
-    # The line "# jobs.py" is part of the file: the line numbers below count it.
-    (tmp_path / "jobs.py").write_text(job, encoding="utf-8")
-    code, output = _run(tmp_path)
-    assert code == 1, output
-    _shows(output, finding)
-
-    mended = job.replace("email: Mapped[str]\n", "email: Mapped[str] = mapped_column(unique=True)\n")
-    mended = mended.replace("        session.commit()\n", textwrap.indent(mend, " " * 8))
-    (tmp_path / "jobs.py").write_text(
-        f"from sqlalchemy.exc import IntegrityError\n{mended}", encoding="utf-8"
-    )
-    code, output = _run(tmp_path)
-    assert code == 0, output
-    _shows(output, certificate)
-
-
-def _run(folder: Path) -> tuple[int, str]:
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("COLUMNS", "FORCE_COLOR")
-    }
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH", ""))))
-    done = subprocess.run(
-        [sys.executable, "-m", "idemfuzz.cli", "run", "test_jobs.py"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    return done.returncode, done.stdout
-
-
-def _shows(output: str, expected: str) -> None:
-    """Every line of ``expected``, in this order; seconds may differ."""
-    printed = iter([_without_seconds(line) for line in output.splitlines()])
-    for line in filter(str.strip, expected.splitlines()):
-        assert _without_seconds(line) in printed, (
-            f"the README shows, and the run does not print:\n{line}\n\n{output}"
-        )
-
-
-def _without_seconds(line: str) -> str:
-    return re.sub(r"\d+\.\d s\b", "0.0 s", line).rstrip()
