@@ -55,10 +55,12 @@ def measure(settings: Settings) -> Table:
     runs.append((f"seed {first}, 2 processes", _alone(first, minutes / 2, "-n", "2")))
     runs.append((f"seed {first}, {_SHARDS} shards", _shards(first, minutes / 2)))
     runs.append((f"seed {first}, 2 RQ workers", _by_workers(first, minutes / 2)))
+    worst = 0
     for name, run in runs:
         missed = sorted(target for target, code in planted.items() if code not in run.found.get(target, ()))
         alarms = sorted(right & set(run.found))
         hit = len(planted) - len(missed)
+        worst = max(worst, len(missed))
         table.rows.append(
             (
                 name,
@@ -69,15 +71,14 @@ def measure(settings: Settings) -> Table:
                 f"{run.seconds:.0f}",
             )
         )
-    all_found = all(row[2] == "-" for row in table.rows)
     silent = all(row[3] == "-" for row in table.rows)
     table.targets = [
         Target(
             "planted bugs that a fuzz run misses, of all seeds",
             "-",
             "0",
-            "0" if all_found else "see the table",
-            all_found,
+            f"{worst} of {len(planted)} in the worst run",
+            worst == 0,
         ),
         Target(
             f"alarms of a fuzz run on {len(right)} right jobs",
