@@ -222,7 +222,11 @@ def test_a_unique_key_mends_a_bare_insert(db: Any) -> None:
     assert key.verified
     assert key.plans > 5
     assert "IntegrityError" in key.why
-    assert key.how == "CREATE UNIQUE INDEX uq_proof_notes_order_id ON proof_notes (order_id, body)"
+    # "body" is a word of MariaDB's own.
+    assert (
+        key.how.replace("`", "")
+        == "CREATE UNIQUE INDEX uq_proof_notes_order_id ON proof_notes (order_id, body)"
+    )
     # It was there for the search only.
     with db.begin() as connection:
         for _ in range(2):
