@@ -59,7 +59,7 @@ def _counted(folder: str, test: str) -> tuple[Counter[str], Counter[str]]:
         path = Path(scratch, "results.xml")
         command = [sys.executable, "-m", "pytest", "-q", f"tests/{folder}", "-k", f"{test} and not real"]
         command += ["-n", "2", "-p", "no:cacheprovider", f"--junitxml={path}"]
-        environment = {**os.environ, "IDEMFUZZ_REQUIRE_SERVERS": "1"}
+        environment = {**os.environ, "IDEMFUZZ_REQUIRE_SERVERS": "1", "IDEMFUZZ_NIGHTLY": "1"}
         subprocess.run(command, cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL, check=False)
         cases = list(ElementTree.parse(path).iter("testcase"))
     found: Counter[str] = Counter()

@@ -19,7 +19,7 @@ LINES = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "stack"), some_of(LINES, 4), indirect=True)
+@pytest.mark.parametrize(("case", "stack"), some_of(LINES, 10), indirect=True)
 def test_real_kills_agree_with_simulated_ones(case: Case, world: World) -> None:
     """Goal: a simulation is believed where reality agrees. Method: each point killed both ways, on servers."""
     points = compared(

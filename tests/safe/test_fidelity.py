@@ -20,7 +20,7 @@ LINES = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "store", "stacks"), some_of(LINES, 4), indirect=["store", "stacks"])
+@pytest.mark.parametrize(("case", "store", "stacks"), some_of(LINES, 10), indirect=["store", "stacks"])
 def test_right_job_holds_under_real_kills(case: Case, world: World) -> None:
     """Goal: no false alarm from a real SIGKILL, and none from the simulated one at the same point."""
     case.create(world)
