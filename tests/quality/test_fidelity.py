@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from nightly import NIGHTLY, some_of
+from nightly import some_of
 
 from idemfuzz.testing.fidelity import compared
 from quality.case import MARIADB, POSTGRESQL, Case, World
@@ -18,8 +18,6 @@ LINES = [
 ]
 
 
-# A child forked from a process in which other tests have left threads can end without a word.
-@pytest.mark.skipif(not NIGHTLY, reason="runs at night, in a process of its own")
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "stack"), some_of(LINES, 10), indirect=True)
 def test_real_kills_agree_with_simulated_ones(case: Case, world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import pytest
-from nightly import NIGHTLY, some_of
+from nightly import some_of
 
 from idemfuzz.testing.fidelity import compared
 from safe.case import MARIADB, POSTGRESQL, Case, World
@@ -19,8 +19,6 @@ LINES = [
 ]
 
 
-# A child forked from a process in which other tests have left threads can end without a word.
-@pytest.mark.skipif(not NIGHTLY, reason="runs at night, in a process of its own")
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "store", "stacks"), some_of(LINES, 10), indirect=["store", "stacks"])
 def test_right_job_holds_under_real_kills(case: Case, world: World) -> None:
