@@ -24,7 +24,7 @@ def address_of(engine: Engine) -> str:
 
 def forget_connections() -> None:
     """In a forked child: the pools' connections are the parent's, and are neither used nor closed here."""
-    for engine in [found for found in gc.get_objects() if isinstance(found, Engine)]:
+    for engine in [found for found in gc.get_objects() if issubclass(type(found), Engine)]:
         engine.dispose(close=False)
 
 
