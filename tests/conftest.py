@@ -17,6 +17,9 @@ import pytest
 
 from idemfuzz import servers
 
+# Hundreds of tests start a pytest of their own, and in each these plugins would load httpx, trio and valkey: a fifth of its time.
+os.environ["PYTEST_ADDOPTS"] = "-p no:respx -p no:valkey -p no:anyio"
+
 # Returns the URL of this process's database of a kind, from a server of an origin where one is named.
 Lend = Callable[..., str]
 

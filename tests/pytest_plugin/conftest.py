@@ -58,7 +58,6 @@ def engine(tmp_path):
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
     """Write the application and a test file; returns a function that runs pytest on it in a fresh process."""
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     # This idemfuzz, whichever one is installed.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(pytester.path), str(ROOT))))
 

@@ -97,7 +97,6 @@ def engine(tmp_path):
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
     """Write the application, its fixtures and a test file; returns a function that runs pytest in a fresh process."""
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(pytester.path), prepend=os.pathsep)
 
     def run(fixtures: str, tests: str, *arguments: str, mode: str = "strict") -> pytest.RunResult:
@@ -175,6 +174,8 @@ def test_anyio(suite):
         """,
         "-p",
         "no:asyncio",
+        "-p",
+        "anyio",
     )
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines_random(["*IDM101*", "*test_right*holds*"])
