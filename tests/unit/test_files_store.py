@@ -116,10 +116,10 @@ class TestAdopting:
     def test_a_repository_and_too_large_a_folder_are_left_alone(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("idemfuzz.adapters.files.FILES_MAX", 2)
+        monkeypatch.setattr("idemfuzz.adapters.files.folder.FILES_MAX", 2)
         assert "more than 2 files" in (refusal(folder) or "")
         monkeypatch.undo()
-        monkeypatch.setattr("idemfuzz.adapters.files.BYTES_MAX", 4)
+        monkeypatch.setattr("idemfuzz.adapters.files.folder.BYTES_MAX", 4)
         assert "more than" in (refusal(folder) or "")
         monkeypatch.undo()
         assert refusal(folder) is None
@@ -190,11 +190,11 @@ class TestState:
 
     def test_unchanged_files_are_not_read_again(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         read: list[str] = []
-        from idemfuzz.adapters import files
+        from idemfuzz.adapters.files import folder as reading
 
-        content = files._content
-        monkeypatch.setattr(files, "_RACY_NANOSECONDS", -(10**18))
-        monkeypatch.setattr(files, "_content", lambda path, size: read.append(path) or content(path, size))
+        content = reading._content
+        monkeypatch.setattr(reading, "_RACY_NANOSECONDS", -(10**18))
+        monkeypatch.setattr(reading, "_content", lambda path, size: read.append(path) or content(path, size))
         store = FilesStore("reports", folder)
         store.open(TrialGate())
         assert len(read) == 2
