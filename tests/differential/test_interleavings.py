@@ -25,7 +25,7 @@ from idemfuzz.explorers.dpor import Diverged, Tree
 from idemfuzz.model import Footprint, Plan, Step
 from idemfuzz.testing import Bench
 
-JOBS = int(os.environ.get("IDEMFUZZ_DIFFERENTIAL_JOBS", "200"))
+JOBS = int(os.environ.get("IDEMFUZZ_DIFFERENTIAL_JOBS", "100"))
 SEED = int(os.environ.get("IDEMFUZZ_DIFFERENTIAL_SEED", "11"))
 SCHEDULES_MAX = 40
 """Jobs with more Schedules are left to the nightly run; of the rest none is cut short."""
