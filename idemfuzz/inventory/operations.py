@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +65,10 @@ class Operation:
 def operations_of(sources: Sources, module: Module, function: Function, root: Path) -> list[Operation]:
     """In the order of the source, what a job and the application's functions that it calls may not repeat."""
     found: dict[tuple[str, int, str], Operation] = {}
-    for place, node in _reached(sources, module, function):
-        for kind, what, guarded in _operation(sources, place, node):
+    reached = list(_reached(sources, module, function))
+    given = _given(reached)
+    for place, node in reached:
+        for kind, what, guarded in _operation(sources, place, node, given):
             file = shown_path(place.path, root)
             line = getattr(node, "lineno", 0)
             found.setdefault((file, line, kind), Operation(kind, what, file, line, guarded))
@@ -76,7 +78,9 @@ def operations_of(sources: Sources, module: Module, function: Function, root: Pa
 def strategy_of(sources: Sources, module: Module, function: Function) -> list[str]:
     """Which strategies the text shows: a guess, where no proof says more."""
     found: dict[str, None] = {}
-    for _, node in _reached(sources, module, function):
+    reached = list(_reached(sources, module, function))
+    given = _given(reached)
+    for place, node in reached:
         if isinstance(node, ast.Call):
             name = _last(node.func)
             words = {k.arg for k in node.keywords}
@@ -94,7 +98,7 @@ def strategy_of(sources: Sources, module: Module, function: Function) -> list[st
                 found["lock"] = None
             elif name in ("transaction", "watch"):
                 found["WATCH and MULTI"] = None
-            elif words & {"idempotency_key"} or _has_key(node):
+            elif words & {"idempotency_key"} or _has_key(node, sources.scope_of(place, node), given):
                 found["idempotency key"] = None
             elif name in ("eval", "register_script", "evalsha"):
                 found["Lua script"] = None
@@ -126,7 +130,14 @@ def _reached(sources: Sources, module: Module, function: Function) -> Iterator[t
                 waiting.append((meant[0], meant[2], depth + 1))
 
 
-def _operation(sources: Sources, module: Module, node: ast.AST) -> Iterator[tuple[str, str, bool]]:
+def _given(reached: Iterable[tuple[Module, ast.AST]]) -> set[str]:
+    """The names of all keyword arguments of the calls among these nodes."""
+    return {k.arg for _, node in reached if isinstance(node, ast.Call) for k in node.keywords if k.arg}
+
+
+def _operation(
+    sources: Sources, module: Module, node: ast.AST, given: set[str]
+) -> Iterator[tuple[str, str, bool]]:
     if (
         isinstance(node, ast.AugAssign)
         and isinstance(node.target, ast.Attribute)
@@ -162,7 +173,7 @@ def _operation(sources: Sources, module: Module, node: ast.AST) -> Iterator[tupl
     elif name in _MAILING:
         yield "mail", f"mail by {name}", False
     elif _REQUESTING.fullmatch(meant) or (name in _VERBS and _CLIENT.search(owner)):
-        keyed = _has_key(node)
+        keyed = _has_key(node, sources.scope_of(module, node), given)
         yield "http", f"HTTP {name.upper()}{'' if keyed else ' without idempotency key'}", keyed
     elif name in _ENQUEUEING and owner:
         keyed = any(k.arg in ("job_id", "task_id") for k in node.keywords)
@@ -253,18 +264,42 @@ def _chained(module: Module, node: ast.Call, names: tuple[str, ...]) -> bool:
         current = above
 
 
-def _has_key(node: ast.Call) -> bool:
-    for keyword in node.keywords:
-        if keyword.arg is not None and _KEYED.search(keyword.arg):
-            return True
-        for inner in ast.walk(keyword.value):
-            if (
-                isinstance(inner, ast.Constant)
-                and isinstance(inner.value, str)
-                and _KEYED.search(inner.value)
-            ):
-                return True
-    return False
+def _has_key(node: ast.Call, scope: Function | None, given: set[str]) -> bool:
+    """Whether a request names an idempotency key: in its arguments, or in what ``scope`` puts into the variables there.
+
+    Where the key is an argument of ``scope`` that may be left out, one of the calls has to give it.
+    """
+    if any(k.arg is not None and _KEYED.search(k.arg) for k in node.keywords):
+        return True
+    values: list[ast.AST] = [k.value for k in node.keywords]
+    names = {value.id for value in values if isinstance(value, ast.Name)}
+    if scope is not None and names:
+        for statement in ast.walk(scope):
+            if isinstance(statement, ast.Assign) and any(_base(t) in names for t in statement.targets):
+                values.append(statement)
+    said = any(
+        isinstance(inner, ast.Constant) and isinstance(inner.value, str) and _KEYED.search(inner.value)
+        for value in values
+        for inner in ast.walk(value)
+    )
+    optional = _optional(scope) if scope is not None else set()
+    return said and (not optional or bool(optional & given))
+
+
+def _base(target: ast.expr) -> str:
+    """The variable that an assignment to it, or to an element of it, changes."""
+    while isinstance(target, ast.Subscript | ast.Attribute):
+        target = target.value
+    return target.id if isinstance(target, ast.Name) else ""
+
+
+def _optional(function: Function) -> set[str]:
+    """The arguments with a default that are an idempotency key by their name."""
+    given = function.args
+    plain = [*given.posonlyargs, *given.args]
+    with_default = plain[len(plain) - len(given.defaults) :]
+    with_default += [a for a, default in zip(given.kwonlyargs, given.kw_defaults, strict=True) if default]
+    return {argument.arg for argument in with_default if _KEYED.search(argument.arg)}
 
 
 def _mode(node: ast.Call) -> str:

@@ -357,3 +357,38 @@ def test_the_shop_is_complete_against_a_hand_count() -> None:
         "shop.jobs.update_status.notify_customer",
         "shop.jobs.update_status.update_status_right",
     ]
+
+
+def test_a_key_that_comes_by_a_variable_is_one_where_it_is_given(tmp_path):
+    inventory = application(
+        tmp_path,
+        app="""
+            import requests
+            from rq.decorators import job
+
+            def charge(cents, *, idempotency_key=None):
+                headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+                requests.post("https://pay.example/charges", json={"cents": cents}, headers=headers)
+
+            @job("low")
+            def given(order): charge(5, idempotency_key=f"order-{order}")
+            @job("low")
+            def left_out(order): charge(5)
+            @job("low")
+            def built(order):
+                headers = {}
+                headers["Idempotency-Key"] = f"order-{order}"
+                requests.post("https://pay.example/charges", headers=headers)
+            @job("low")
+            def other(order):
+                headers = {"Accept": "application/json"}
+                requests.post("https://pay.example/charges", headers=headers)
+        """,
+    )
+    guarded = {e.job.name: [o.guarded for o in e.operations if o.kind == "http"] for e in inventory.entries}
+    assert guarded == {
+        "app.given": [True],
+        "app.left_out": [False],
+        "app.built": [True],
+        "app.other": [False],
+    }
