@@ -246,7 +246,7 @@ def test_job_with_thousands_of_effects_is_searched_within_the_budget(db):
                 connection.execute(sa.select(claims.c.name)).first()
         claim(db, "a")
 
-    report = check(job, job=job, stores={"db": db}, faults=["duplicate", "kill"])
+    report = check(job, job=job, stores={"db": db}, faults=["duplicate", "kill"], timeout=60.0)
     assert report.holds
     assert report.certificate.effects == 3_002
 
