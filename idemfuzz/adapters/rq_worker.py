@@ -178,8 +178,12 @@ class _WorkerMixin:
     def work(self, *args: Any, **kwargs: Any) -> Any:
         _Watched.worker = self.name  # type: ignore[attr-defined]
         _Watched.orders.this_is_the_worker()
-        _Watched.gate.tell("born", worker=_Watched.worker)
         return super().work(*args, **kwargs)  # type: ignore[misc]
+
+    def register_birth(self, *args: Any, **kwargs: Any) -> Any:
+        known = super().register_birth(*args, **kwargs)  # type: ignore[misc]
+        _Watched.gate.tell("born", worker=_Watched.worker)
+        return known
 
     def execute_job(self, job: Any, *args: Any) -> Any:
         if _Watched.orders.pops(job.id):

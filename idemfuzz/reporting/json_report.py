@@ -8,18 +8,12 @@ the worst verdict and the reports. Values that JSON does not know are tagged: ``
 
 from __future__ import annotations
 
-import base64
-import datetime
-import decimal
 import json
-import math
 import os
 import shlex
 import sys
 import tempfile
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -36,13 +30,13 @@ from idemfuzz.model import (
     Finding,
     Guard,
     Mend,
-    Opaque,
     Proof,
     Report,
     Source,
     Verdict,
 )
 from idemfuzz.reporting.certificate import certificate, headline
+from idemfuzz.reporting.plain import plain
 from idemfuzz.reporting.proof import proof_text
 from idemfuzz.reporting.redaction import redact, redacted
 from idemfuzz.reporting.states import aligned
@@ -65,7 +59,6 @@ __all__ = [
 ]
 
 REPORT_VERSION = 1
-_DEPTH_MAX = 40
 _ROWS_MAX = 300
 Reports = Iterable[Report | Mapping[str, Any]]
 
@@ -190,45 +183,6 @@ def write_text(path: Path, text: str) -> None:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
         raise unwritable(path, error.strerror or str(error), "Name another file") from error
-
-
-def plain(value: Any, depth: int = 0) -> Any:
-    """A value that JSON can hold; what it does not know is tagged, or shown as text."""
-    if isinstance(value, Enum):
-        return plain(value.value, depth)
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else {"float": repr(value)}
-    if depth > _DEPTH_MAX:
-        return {"text": repr(value)[:1000]}
-    return _tagged(value, depth)
-
-
-def _tagged(value: Any, depth: int) -> Any:
-    if isinstance(value, bytes | bytearray | memoryview):
-        return {"bytes": base64.b64encode(bytes(value)).decode("ascii")}
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
-        return {"datetime": value.isoformat()}
-    if isinstance(value, datetime.timedelta):
-        return {"seconds": value.total_seconds()}
-    if isinstance(value, decimal.Decimal):
-        return {"decimal": str(value)}
-    if isinstance(value, uuid.UUID):
-        return {"uuid": str(value)}
-    if isinstance(value, Opaque):
-        return {"generated": plain(value.value, depth + 1)}
-    if isinstance(value, Mapping):
-        return {_key(key): plain(inner, depth + 1) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner, depth + 1) for inner in value]
-    if isinstance(value, set | frozenset):
-        return {"set": [plain(inner, depth + 1) for inner in sorted(value, key=repr)]}
-    return {"text": repr(value)[:1000]}
-
-
-def _key(key: Any) -> str:
-    return key if isinstance(key, str) else repr(key)
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from idemfuzz.reporting.certificate import counted
-from idemfuzz.reporting.json_report import difference_to_json, plain
+from idemfuzz.reporting.json_report import difference_to_json
+from idemfuzz.reporting.plain import plain
 from idemfuzz.reporting.redaction import redact
 from idemfuzz.reporting.steps import cut
 from idemfuzz.reporting.text import mark_of, style_of

@@ -1,11 +1,11 @@
-"""Facts as JSON, for the way from a worker process to the run."""
+"""Facts as plain values, for the way from a worker process to the run."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from idemfuzz.model import Fact, FactKind
-from idemfuzz.reporting.json_report import plain
+from idemfuzz.reporting.plain import plain
 
 __all__ = ["fact_from_json", "fact_to_json"]
 

@@ -143,7 +143,8 @@ class Storm:
         self._sendings: Sequence[Sending] = ()
         self._stop = threading.Event()
         self._born = False
-        self._waiting = 0
+        self._queued_besides = 0
+        """What was in the queue at the last look, beyond what had been sent and not been begun by then."""
         self._queued_max = _QUEUED_PER_WORKER_MIN * settings.workers
         self._executed = 0
         self._errors: list[BaseException] = []
@@ -214,11 +215,10 @@ class Storm:
             # Not woken by each event: that would cost the workers a good part of the processor.
             time.sleep(_HEAR_SECONDS)
             self._hear()
-            self._look()
             sending = any(producer.is_alive() for producer in producers)
             if self._errors:
                 raise self._errors[0]
-            if not sending and not self._waiting and self._is_quiet():
+            if not sending and self._queued <= 0 and self._is_quiet():
                 return
             now = time.monotonic()
             if now - ticked < _TICK_SECONDS:
@@ -263,7 +263,7 @@ class Storm:
             for number, sending in enumerate(self._sendings):
                 if number % self._settings.producers != which:
                     continue
-                while self._waiting > self._queued_max and not self._stop.is_set():
+                while self._queued > self._queued_max and not self._stop.is_set():
                     time.sleep(0.01)
                 if self._stop.is_set():
                     return
@@ -370,12 +370,21 @@ class Storm:
 
     # -- each tick ---------------------------------------------------------------------------------------
 
+    @property
+    def _queued(self) -> int:
+        """How long the queue is; producers wait where it is too long: a redelivery comes behind all that is queued.
+
+        Reckoned from what is sent and begun: to ask Redis each time would take from the workers what they have.
+        """
+        counts = self.ledger.counts
+        return self._queued_besides + counts["sent"] - counts["started"]
+
     def _look(self) -> None:
-        """How long the queue is; producers wait where it is too long: a redelivery comes behind all that is queued."""
         with suppress(Exception):
-            self._waiting = self._messages.waiting()
+            self._queued_besides += self._messages.waiting() - self._queued
 
     def _tick(self, now: float, seconds: float) -> None:
+        self._look()
         ended = sum(self.ledger.counts[ending] for ending in (Ended.OK, Ended.FAILED, Ended.KILLED))
         rate, self._executed = (ended - self._executed) / max(seconds, _TICK_SECONDS), ended
         self._queued_max = max(

@@ -14,13 +14,13 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from idemfuzz.abc import Errors, Unusable
 from idemfuzz.engine.source import innermost_user_line
-from idemfuzz.model import Effect, Fact
+from idemfuzz.model import Effect, Fact, Source
 from idemfuzz.stress.channel import Reporter
 from idemfuzz.stress.codec import fact_to_json
 from idemfuzz.stress.endings import die_if_left, die_with_parent, outlive_parent
@@ -141,17 +141,18 @@ class WitnessGate:
 
     def tell(self, event: str, **fields: Any) -> None:
         """Report something that is no Effect."""
-        self._reporter.send({"event": event, "at": time.monotonic(), "pid": os.getpid(), **fields})
+        self._reporter.send({"event": event, "at": time.monotonic(), **fields})
 
     @contextmanager
     def executing(self, job_id: str, worker: str, worker_pid: int) -> Iterator[None]:
         """The body of a job runs in this block."""
         self._count += 1
-        name = f"{os.getpid()}.{self._count}"
+        pid = os.getpid()
+        name = f"{pid}.{self._count}"
         mine = threading.get_ident()
         others = frozenset(t.ident for t in threading.enumerate() if t.ident and t.ident != mine)
         execution = Execution(name, job_id, self._orders.draw(job_id, name), others)
-        self.tell("started", execution=name, job=job_id, worker=worker, worker_pid=worker_pid)
+        self.tell("started", execution=name, job=job_id, worker=worker, worker_pid=worker_pid, pid=pid)
         self._execution = execution
         try:
             self._pass("start", "before")
@@ -180,28 +181,28 @@ class WitnessGate:
         if execution is None:
             return action()
         source = effect.source or innermost_user_line(2)
-        effect = replace(effect, source=source)
         execution.reached[effect.label] += 1
         self._strike_at(execution, effect.label, "before")
         self._local.masked = True
         try:
             if call is not None:
                 # A process that is killed from here on may or may not have made the call.
-                self._report(execution, effect, "under way", None)
+                self._report(execution, effect, source, "under way", None)
             result = action()
             call = call(result) if callable(call) else call
         except BaseException as error:
             self._local.masked = False
-            self._report(execution, effect, f"raised {type(error).__name__}", None)
+            self._report(execution, effect, source, f"raised {type(error).__name__}", None)
             raise
         finally:
             self._local.masked = False
-        self._report(execution, effect, describe(result) if describe is not None else "", call)
+        self._report(execution, effect, source, describe(result) if describe is not None else "", call)
         self._strike_at(execution, effect.label, "after")
         return result
 
-    def _report(self, execution: Execution, effect: Effect, outcome: str, call: Fact | None) -> None:
-        source = effect.source
+    def _report(
+        self, execution: Execution, effect: Effect, source: Source | None, outcome: str, call: Fact | None
+    ) -> None:
         self.tell(
             "effect",
             execution=execution.name,

@@ -39,7 +39,8 @@ from idemfuzz.model import (
 )
 from idemfuzz.reporting.certificate import certificate, headline
 from idemfuzz.reporting.differences import rows_of
-from idemfuzz.reporting.json_report import check_writable, plain, report_to_json, to_json, write
+from idemfuzz.reporting.json_report import check_writable, report_to_json, to_json, write
+from idemfuzz.reporting.plain import plain
 from idemfuzz.reporting.redaction import redact, redacted
 from idemfuzz.reporting.steps import clean, cut, shorten
 from idemfuzz.reporting.text import render

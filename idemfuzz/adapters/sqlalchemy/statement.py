@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+_VERB = re.compile(r"\(*\s*([a-z]+)", re.I)
 _COMMENT = re.compile(r"/\*.*?\*/|--[^\n]*", re.S)
 _NAME = r"[`\"\[]?(?P<{0}>[\w$]+)[`\"\]]?(?:\s*\.\s*[`\"\[]?(?P<{0}_in>[\w$]+)[`\"\]]?)?"
 _TARGET = re.compile(
@@ -69,7 +70,7 @@ class Statement:
 def understand(sql: str) -> Statement:
     """Read one statement; what is not understood counts as a write."""
     text = " ".join(_COMMENT.sub(" ", sql).split())
-    first = re.match(r"\(*\s*([a-z]+)", text, re.I)
+    first = _VERB.match(text)
     verb = first[1].lower() if first else ""
     table = ""
     writes = verb not in _READS
