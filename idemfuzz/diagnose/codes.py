@@ -187,8 +187,9 @@ CODES: dict[str, Code] = {
         Code(
             "IDM505",
             "copy refused by unique=True",
-            "RQ refused a message because a job with its id exists. A note of a stress run.",
-            "Nothing",
+            "RQ refused a message because a job with its id exists: another copy of it, or itself, where the reply was lost and the client "
+            "sent it again. A note of a stress run.",
+            'Nothing in the job. A producer takes DuplicateJobError for "it is queued", not for "somebody else\'s is"',
         ),
         Code(
             "IDM506",

@@ -24,7 +24,7 @@ def behaviours(message: Message, *, cut_short: bool) -> Iterator[str]:
         yield "IDM502" if message.overlaps and not message.callback_fails else "IDM503"
     if message.queued > 1 and len(message.runs) > 1:
         yield "IDM504"
-    if message.refused:
+    if message.refused or message.refused_again:
         yield "IDM505"
     if not message.succeeded and message.sent and not cut_short:
         yield "IDM506"

@@ -105,7 +105,7 @@ def prepared(database: str | None, redis: str | None) -> Iterator[Ground]:
 
 
 class ReplyThief:
-    """A TCP proxy before Redis that can drop the reply to one message's enqueue, and the connection with it.
+    """A TCP proxy before Redis that can drop the reply to one message's accepted enqueue, and the connection with it.
 
     ``Redis(host, port)`` of redis-py 6 and later then sends the command again. Several producers may use it at once: a reply
     is known by the message's id, so that nobody's else is lost.
@@ -122,7 +122,7 @@ class ReplyThief:
         threading.Thread(target=self._accept, name="idemfuzz-proxy", daemon=True).start()
 
     def arm(self, job_id: str) -> None:
-        """The reply to the next enqueue (RPUSH) of this message is lost."""
+        """The reply to the next enqueue of this message is lost, if it says that the message is queued."""
         with self._lock:
             self._armed.add(job_id)
 
@@ -147,36 +147,40 @@ class ReplyThief:
                 return
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
-    def _steals(self, data: bytes) -> bool:
-        """Whether this sends a message whose reply is to be lost; once for each time that it was armed."""
-        if b"RPUSH" not in data:
+    def _armed_in(self, request: bytes) -> str | None:
+        """The message that this enqueues, if its reply is to be lost; with ``unique=True`` RQ enqueues by a script."""
+        if b"RPUSH" not in request and b"EVALSHA" not in request:
+            return None
+        with self._lock:
+            return next((job_id for job_id in self._armed if job_id.encode() in request), None)
+
+    def _steals(self, job_id: str, reply: bytes) -> bool:
+        """Whether this reply is lost: once for each time that it was armed, and none that refuses the message."""
+        if reply.startswith((b":0", b"-")):
             return False
         with self._lock:
-            for job_id in self._armed:
-                if job_id.encode() in data:
-                    self._armed.remove(job_id)
-                    self._stolen.add(job_id)
-                    return True
-        return False
+            self._armed.discard(job_id)
+            self._stolen.add(job_id)
+        return True
 
     def _serve(self, client: socket.socket) -> None:
         family, address = self._target
         with client, socket.socket(family) as server, suppress(OSError):
             server.connect(address)
-            stealing = threading.Event()
+            enqueued: list[str] = []
 
             def forward() -> None:
                 with suppress(OSError):
                     while data := client.recv(65536):
-                        if self._steals(data):
-                            stealing.set()
+                        if (job_id := self._armed_in(data)) is not None:
+                            enqueued.append(job_id)
                         server.sendall(data)
                 with suppress(OSError):
                     server.shutdown(socket.SHUT_WR)
 
             threading.Thread(target=forward, daemon=True).start()
             while data := server.recv(65536):
-                if stealing.is_set():
+                if enqueued and self._steals(enqueued.pop(), data):
                     # Another thread waits in it: only this ends the connection at once.
                     client.shutdown(socket.SHUT_RDWR)
                     return

@@ -62,6 +62,8 @@ class Message:
     refused: int = 0
     sent_again: list[float] = field(default_factory=list)
     """When the producer's client sent it once more by itself, for the reply was lost."""
+    refused_again: list[float] = field(default_factory=list)
+    """The same, but with ``unique=True`` RQ refused that: its producer is told of a duplicate though it is queued."""
     runs: list[Run] = field(default_factory=list)
     requeued: list[tuple[float, str]] = field(default_factory=list)
     popped: bool = False
@@ -130,10 +132,11 @@ class Ledger:
             self.began = at if self.began is None else self.began
             self.counts["sent"] += 1
 
-    def sent_again(self, job_id: str, job: int, at: float) -> None:
-        """The reply to a sending was lost, and the producer's client sent it again."""
+    def sent_again(self, job_id: str, job: int, at: float, *, accepted: bool) -> None:
+        """The reply to a sending that was accepted was lost, and the producer's client sent it again."""
         with self._lock:
-            self._message(job_id, job).sent_again.append(at)
+            message = self._message(job_id, job)
+            (message.sent_again if accepted else message.refused_again).append(at)
             self.strikes["lost-reply"] += 1
 
     def refused(self, job_id: str, job: int) -> None:

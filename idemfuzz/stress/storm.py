@@ -307,8 +307,8 @@ class Storm:
                     raise
                 time.sleep(0.1)
         if thief is not None and thief.disarm(sending.job_id):
-            self.ledger.sent_again(sending.job_id, sending.number, time.monotonic())
-        if not accepted:
+            self.ledger.sent_again(sending.job_id, sending.number, time.monotonic(), accepted=accepted)
+        elif not accepted:
             self.ledger.refused(sending.job_id, sending.number)
 
     # -- events ------------------------------------------------------------------------------------------

@@ -25,6 +25,14 @@ def story_of(job: int, ledger: Ledger, arguments: Arguments) -> Story:
             TimelineEntry(at - begin, "sent again", detail="its reply was lost") for at in message.sent_again
         ]
         entries += [
+            TimelineEntry(
+                at - begin,
+                "sent again",
+                detail="its reply was lost; refused by unique=True, though it is queued",
+            )
+            for at in message.refused_again
+        ]
+        entries += [
             TimelineEntry(at - begin, "given out again", detail=path) for at, path in message.requeued
         ]
         for run in message.runs:
