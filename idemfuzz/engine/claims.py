@@ -12,7 +12,7 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -33,22 +33,29 @@ class Claims:
     def __init__(self) -> None:
         self._files: dict[Path, int] = {}
 
-    def take(self, stores: Iterable[Store]) -> None:
+    def take(self, stores: Iterable[Store], *, wait_seconds_max: float | None = None) -> None:
         """Wait until nobody else searches them; in one order for everybody, so that no two wait for each other.
 
         A store that lives in this process is nobody else's.
 
         Raises:
-            Unusable: another process has searched one of them for half an hour.
+            Unusable: another process searches one of them for longer than half an hour, or what was given.
         """
-        wanted = {}
-        for store in stores:
-            place = getattr(store, "place", None)
-            if place is not None and not getattr(store, "in_process", False):
-                wanted[_path_of(place)] = store.name
-        for path, name in sorted(wanted.items()):
+        self.take_places(
+            {
+                place: store.name
+                for store in stores
+                if (place := getattr(store, "place", None)) is not None
+                and not getattr(store, "in_process", False)
+            },
+            wait_seconds_max=wait_seconds_max,
+        )
+
+    def take_places(self, names: Mapping[str, str], *, wait_seconds_max: float | None = None) -> None:
+        """The same for places that nobody has opened as stores; ``names`` says what each is called."""
+        for path, name in sorted((_path_of(place), name) for place, name in names.items()):
             if path not in _held:
-                self._take(path, name)
+                self._take(path, name, wait_seconds_max)
 
     def give_up(self) -> None:
         """The stores are as they were."""
@@ -58,12 +65,12 @@ class Claims:
             path.unlink(missing_ok=True)
             os.close(file)
 
-    def _take(self, path: Path, name: str) -> None:
-        deadline = _now() + _WAIT_SECONDS_MAX
+    def _take(self, path: Path, name: str, wait_seconds_max: float | None) -> None:
+        deadline = _now() + (_WAIT_SECONDS_MAX if wait_seconds_max is None else wait_seconds_max)
         while (file := _locked(path)) is None:
             if _now() > deadline:
                 raise Unusable(
-                    f"{name!r} is being searched by another process ({_told(path)}), for longer than one can wait: each would take "
+                    f"{name!r} is in use by another search or stress run ({_told(path)}), for longer than this one waits: each would take "
                     "the other's changes for those of its own job. Give each process a database of its own; under "
                     "pytest-xdist, put the worker_id into its name"
                 )

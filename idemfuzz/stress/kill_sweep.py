@@ -15,6 +15,7 @@ from typing import Any
 from idemfuzz.abc import Options, Store, Unusable
 from idemfuzz.checkers import Noise, Observed, Problem, Span, State, compare, judge, strip
 from idemfuzz.diagnose import CODES, summary_of
+from idemfuzz.engine.claims import Claims
 from idemfuzz.model import Delta, Fault, FaultKind, History, Note, Plan, Point, Side, Verdict
 from idemfuzz.stress.child import Child, delivered
 from idemfuzz.stress.endings import remembered, shielded
@@ -58,18 +59,26 @@ class Sweep:
     Args:
         scenario: calls the job once; it runs in children of this process, so it must change nothing but stores.
         values: name -> store; all of them must be outside of this process (no fake, no SQLite in memory).
+        setup: called once, when nobody else has the stores.
 
     Raises:
-        Unusable: a store lives in this process, or the job fails when nothing goes wrong.
+        Unusable: a store lives in this process or is in use by another one, or the job fails when nothing goes wrong.
     """
 
     def __init__(
-        self, scenario: Callable[[], Any], values: Mapping[str, object], options: Options | None = None
+        self,
+        scenario: Callable[[], Any],
+        values: Mapping[str, object],
+        options: Options | None = None,
+        *,
+        setup: Callable[[], None] = lambda: None,
     ) -> None:
         self._scenario = scenario
+        self._setup = setup
         self._values = dict(values)
         self._options = options or Options()
         self._stores: list[Store] = []
+        self._claims = Claims()
         self._began = time.time()
         self._noise = Noise()
         self._reference: State
@@ -82,8 +91,11 @@ class Sweep:
         return tuple(f"{s.name} ({getattr(s, 'description', s.kind)})" for s in self._stores)
 
     def __enter__(self) -> Sweep:
-        self._stores = opened(adopted(self._values, self._options))
+        stores = adopted(self._values, self._options)
         try:
+            self._claims.take(stores, wait_seconds_max=0.0)
+            self._setup()
+            self._stores = opened(stores)
             self._learn()
         except BaseException:
             self.__exit__()
@@ -93,6 +105,7 @@ class Sweep:
     def __exit__(self, *error: object) -> None:
         with shielded():
             closed(self._stores)
+            self._claims.give_up()
         self._stores = []
 
     def points(self) -> Iterator[Strike]:
@@ -211,8 +224,6 @@ def sweep(
     """
     started = time.monotonic()
     args, kwargs = target.arguments(0)
-    adopted(target.registration.values(), options)
-    target.prepare()
     points: list[SweptPoint] = []
     found: dict[tuple[str, str, str], SweepFinding] = {}
     notes: dict[Note, None] = {}
@@ -220,7 +231,12 @@ def sweep(
     listener(Progress("clean deliveries"))
     with (
         remembered() as pressed,
-        Sweep(lambda: target.function(*args, **kwargs), target.registration.values(), options) as run,
+        Sweep(
+            lambda: target.function(*args, **kwargs),
+            target.registration.values(),
+            options,
+            setup=target.prepare,
+        ) as run,
     ):
         planned = len(list(run.points()))
         try:

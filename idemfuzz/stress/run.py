@@ -30,7 +30,7 @@ from idemfuzz.stress.judgement import Judgement
 from idemfuzz.stress.ledger import Ledger
 from idemfuzz.stress.report import StressReport
 from idemfuzz.stress.settings import Settings
-from idemfuzz.stress.stores import adopted, closed, opened
+from idemfuzz.stress.stores import adopted, claimed, closed, opened
 from idemfuzz.stress.storm import Round, Storm, rounds_of
 from idemfuzz.stress.target import Target
 from idemfuzz.stress.witness import FOLDER_VARIABLE
@@ -103,28 +103,32 @@ class _Run:
         for store in stores:
             if hasattr(store, "check_given"):
                 store.check_given()
-        self._target.prepare()
-        self._stores = opened(stores)
-        try:
-            end: float | None = None
-            rounds = rounds_of(self._settings.deliveries, jobs)
-            for numbers, parts in groupby(rounds, key=lambda part: part.numbers):
-                self._listener(self._progress("one clean delivery at a time"))
-                clean = self._clean(numbers)
-                self._check_aim()
-                # The time of the first clean deliveries is not the storm's.
-                end = end or time.monotonic() + self._settings.duration_seconds
-                if not self._storm(clean, parts, end):
-                    break
-            return self._judgement.report(
-                self._ledger,
-                stores=[f"{s.name} ({getattr(s, 'description', s.kind)})" for s in self._stores],
-                seconds=time.monotonic() - started,
-                storm_seconds=self._storm_seconds,
-            )
-        finally:
-            with shielded():
-                closed(self._stores)
+        with claimed(stores, redis=self._ground.redis):
+            self._target.prepare()
+            self._stores = opened(stores)
+            try:
+                return self._judged(jobs, started)
+            finally:
+                with shielded():
+                    closed(self._stores)
+
+    def _judged(self, jobs: int, started: float) -> StressReport:
+        end: float | None = None
+        rounds = rounds_of(self._settings.deliveries, jobs)
+        for numbers, parts in groupby(rounds, key=lambda part: part.numbers):
+            self._listener(self._progress("one clean delivery at a time"))
+            clean = self._clean(numbers)
+            self._check_aim()
+            # The time of the first clean deliveries is not the storm's.
+            end = end or time.monotonic() + self._settings.duration_seconds
+            if not self._storm(clean, parts, end):
+                break
+        return self._judgement.report(
+            self._ledger,
+            stores=[f"{s.name} ({getattr(s, 'description', s.kind)})" for s in self._stores],
+            seconds=time.monotonic() - started,
+            storm_seconds=self._storm_seconds,
+        )
 
     def _distinct(self) -> int:
         asked = self._settings.distinct

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 from idemfuzz.abc import Options, Store, Unusable
 from idemfuzz.adapters import load_adapters
 from idemfuzz.engine import TrialGate
+from idemfuzz.engine.claims import Claims
 
-__all__ = ["adopted", "closed", "opened"]
+__all__ = ["adopted", "claimed", "closed", "opened"]
 
 
 def adopted(values: Mapping[str, object], options: Options) -> list[Store]:
@@ -40,6 +41,25 @@ def adopted(values: Mapping[str, object], options: Options) -> list[Store]:
             "them as globals"
         )
     return stores
+
+
+@contextmanager
+def claimed(stores: Sequence[Store], *, redis: str | None = None) -> Iterator[None]:
+    """Nobody else's search or run has these stores, nor the queue's Redis at the URL ``redis``, while the block lasts.
+
+    Raises:
+        Unusable: somebody has one now. A search waits; here, who has started two is told so.
+    """
+    claims = Claims()
+    try:
+        claims.take(stores, wait_seconds_max=0.0)
+        if redis is not None:
+            from idemfuzz.adapters.redis.given import place_of
+
+            claims.take_places({place_of(redis): "the queue's Redis"}, wait_seconds_max=0.0)
+        yield
+    finally:
+        claims.give_up()
 
 
 def opened(stores: Sequence[Store]) -> list[Store]:

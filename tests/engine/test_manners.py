@@ -398,7 +398,7 @@ def test_two_processes_do_not_search_one_database_and_a_killed_search_is_told(db
     try:
         assert other.stdout.readline() == "under way\n"
         with pytest.raises(
-            Unusable, match=rf"'accounts' is being searched by another process \(process {other.pid}"
+            Unusable, match=rf"'accounts' is in use by another search or stress run \(process {other.pid}"
         ):
             search()
     finally:

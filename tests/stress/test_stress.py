@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from redis import Redis
+from sqlalchemy import create_engine, inspect
 
 from idemfuzz import servers
+from idemfuzz.adapters.redis.store import Address
 from idemfuzz.adapters.rq_worker import SPAWNS, UNIQUE
+from idemfuzz.adapters.sqlalchemy.witness import address_of
+from idemfuzz.engine.claims import Claims
 from stress.conftest import Stress
 
 pytestmark = pytest.mark.slow
@@ -109,6 +115,18 @@ def test_what_rq_does_has_a_name(stress: Stress, behaviour: str, options: list[s
     assert behaviour in done.behaviours, done.text
     assert set(done.behaviours) <= {behaviour} | also, done.text
     assert not done.codes, done.text
+
+
+@NEEDS_UNIQUE
+def test_lost_reply_of_a_unique_message_is_no_refused_copy(stress: Stress) -> None:
+    """Goal: the producer is told of a duplicate that is its own message; it was queued, it runs once, and nothing is lost."""
+    done = stress(
+        *("insert_once", "--sending", "unique", "--deliveries", "8", "--distinct", "8"),
+        *("--queue-faults", "lost-reply", "--kill-rate", "0.6"),
+    )
+    assert (set(done.behaviours), done.codes) == ({"IDM505"}, set()), done.text
+    assert done.report["strikes"]["lost-reply"] == done.behaviours["IDM505"]
+    assert (done.report["counts"]["executions"], done.report["counts"].get("refused", 0)) == (8, 0)
 
 
 def test_nothing_is_told_where_nothing_happened(stress: Stress) -> None:
@@ -226,6 +244,37 @@ def test_other_worker_on_the_queue_is_told(stress: Stress, tmp_path: Path) -> No
             over.set()
             thief.join()
     assert (done.code, "ran elsewhere" in done.text) == (2, True), done.text
+
+
+@pytest.mark.parametrize("sweep", [False, True], ids=["run", "sweep"])
+def test_store_that_another_run_has_is_refused(stress: Stress, sweep: bool) -> None:
+    """Goal: two runs at once do not take each other's rows for the job's. Method: this process has the database."""
+    with servers.database("postgresql") as url, closing(create_engine(url).connect()) as connection:
+        claims = Claims()
+        claims.take_places({address_of(connection.engine): "theirs"})
+        try:
+            done = stress("insert_once", "--database", url, *(["--sweep"] if sweep else ONE_EACH))
+        finally:
+            claims.give_up()
+        assert (done.code, done.report) == (2, {}), done.text
+        assert f"in use by another search or stress run (process {os.getpid()}" in done.text.replace(
+            "\n", " "
+        )
+        assert not inspect(connection).get_table_names()
+
+
+def test_queue_that_another_run_has_is_refused(stress: Stress) -> None:
+    with servers.database("redis") as url, Redis.from_url(url) as client:
+        claims = Claims()
+        claims.take_places({str(Address.of(client.connection_pool)): "theirs"})
+        try:
+            done = stress("insert_once", *ONE_EACH, "--redis", url)
+        finally:
+            claims.give_up()
+        assert (done.code, "another search or stress run" in done.text.replace("\n", " ")) == (2, True), (
+            done.text
+        )
+        assert not client.keys("rq:*")
 
 
 @pytest.mark.skipif(SPAWNS and UNIQUE, reason="this RQ has all of it")

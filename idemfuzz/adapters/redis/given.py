@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from idemfuzz.abc import Unusable
 
-__all__ = ["check_given"]
+__all__ = ["check_given", "place_of"]
 
 _CONNECT_SECONDS_MAX = 5.0
 
@@ -37,3 +37,12 @@ def check_given(url: str, *, called: str, allow: Iterable[str]) -> None:
         raise Unusable(
             f"{called} {shown} does not answer: {str(error).rstrip('.')}. Start it, or leave {called} out for a server of the run's own"
         ) from error
+
+
+def place_of(url: str) -> str:
+    """Where it is: the same text as that of a store there; nothing connects for it."""
+    from redis import Redis
+
+    from idemfuzz.adapters.redis.store import Address
+
+    return str(Address.of(Redis.from_url(url).connection_pool))
