@@ -13,16 +13,20 @@ from idemfuzz.stage import Run, Stage
 
 
 def doubts(stage: Stage, coverage: Sequence[Coverage]) -> list[Note]:
-    notes = list(stage.tally.notes.values())
-    strangers = stage.strangers()
-    if strangers:
-        notes.append(Note("IDM904", f"the job touched {', '.join(strangers)}. {CODES['IDM904'].remedy}"))
+    notes = [*stage.tally.notes.values(), *touched_strangers(stage)]
     for covered in coverage:
         if covered.skipped is not None and "connection" in covered.skipped:
             notes.append(Note("IDM905", f"{covered.skipped}. {CODES['IDM905'].remedy}"))
         elif covered.ran and not covered.fired and covered.unreached:
             notes.append(Note("IDM906", _unreached(covered.explorer)))
     return notes
+
+
+def touched_strangers(stage: Stage) -> list[Note]:
+    strangers = stage.strangers()
+    if not strangers:
+        return []
+    return [Note("IDM904", f"the job touched {', '.join(strangers)}. {CODES['IDM904'].remedy}")]
 
 
 def disagreements(stage: Stage) -> list[Note]:

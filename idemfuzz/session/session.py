@@ -13,7 +13,7 @@ from idemfuzz.checkers.levels import combined
 from idemfuzz.explorers import EXPLORERS
 from idemfuzz.model import Coverage, Finding, Note, Plan, Report, Verdict
 from idemfuzz.reporting.redaction import redacted
-from idemfuzz.session.certifying import certified, disagreements, doubts
+from idemfuzz.session.certifying import certified, disagreements, doubts, touched_strangers
 from idemfuzz.session.confirming import Confirmation
 from idemfuzz.session.exploring import Exploration
 from idemfuzz.session.oracle import Oracle
@@ -103,7 +103,7 @@ class Session:
         self._listener(Progress("reference"))
         reference, obstacle = oracle.learn()
         if obstacle is not None:
-            notes = [obstacle, *disagreements(stage)]
+            notes = [obstacle, *touched_strangers(stage), *disagreements(stage)]
             return self._report(started, oracle, reference, Verdict.UNKNOWN, [], notes, [], exhaustive=False)
         causes = Causes(oracle.alike)
         coverage = Exploration(stage, oracle, options, explorers, self._listener).cover(

@@ -6,7 +6,20 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Engine, ForeignKey, String, func, insert, select
+from sqlalchemy import (
+    DDL,
+    Column,
+    Engine,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    event,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from quality.schema import (
@@ -21,6 +34,23 @@ from quality.schema import (
     unique_users,
     users,
 )
+
+entries = Table(
+    "entries",
+    MetaData(schema="ledger"),
+    Column("id", Integer, primary_key=True),
+    Column("reference", String(40)),
+)
+event.listen(entries, "before_create", DDL("CREATE SCHEMA IF NOT EXISTS ledger"))
+
+
+def book_beside_order(engine: Engine, reference: str) -> None:
+    """The order is guarded; its entry, in another schema, is not."""
+    with engine.begin() as connection:
+        connection.execute(insert(entries).values(reference=reference))
+        known = connection.scalar(select(users.c.id).where(users.c.email == reference))
+        if known is None:
+            connection.execute(insert(users).values(email=reference))
 
 
 def sign_up(engine: Engine, email: str) -> None:

@@ -104,6 +104,15 @@ def _sent_one(world: World) -> None:
 
 ROWS = [
     Case(rows.sign_up, "IDM101", DUPLICATE, 4, {"email": EMAIL}, tables=[users]),
+    Case(
+        rows.book_beside_order,
+        "IDM101",
+        DUPLICATE,
+        4,
+        {"reference": EMAIL},
+        tables=[users, rows.entries],
+        on=[POSTGRESQL],
+    ),
     Case(rows.sign_up_member, "IDM101", DUPLICATE, 4, {"email": EMAIL}, tables=[members]),
     Case(rows.import_contacts, "IDM101", DUPLICATE, 4, {"emails": PEOPLE}, tables=[contacts]),
     Case(rows.tag_article, "IDM101", DUPLICATE, 4, {"article_id": 1, "tags": [3, 5]}, tables=[article_tags]),

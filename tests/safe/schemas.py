@@ -248,3 +248,27 @@ def define_word(db: Engine, word: str, meaning: str) -> None:
     with db.begin() as connection:
         connection.execute(text("INSERT OR IGNORE INTO words VALUES (:w, :m)"), {"w": word, "m": meaning})
         connection.execute(text("UPDATE OR IGNORE words SET meaning = :m WHERE word = 'old'"), {"m": meaning})
+
+
+def create_tenant(world: Any) -> None:
+    statements = [
+        "CREATE SCHEMA tenant_a",
+        "CREATE TABLE tenant_a.plans (id serial PRIMARY KEY, name text UNIQUE, seats int NOT NULL)",
+        "CREATE TABLE plans (id serial PRIMARY KEY, name text UNIQUE, seats int NOT NULL)",
+        "INSERT INTO tenant_a.plans (name, seats) VALUES ('free', 1)",
+    ]
+    with world.db.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+def choose_plan(db: Engine, tenant: str, name: str, seats: int) -> None:
+    """A schema for each tenant, which a transaction chooses."""
+    with db.begin() as connection:
+        connection.execute(text("SELECT set_config('search_path', :tenant, true)"), {"tenant": tenant})
+        connection.execute(
+            text(
+                "INSERT INTO plans (name, seats) VALUES (:name, :seats) ON CONFLICT (name) DO UPDATE SET seats = :seats"
+            ),
+            {"name": name, "seats": seats},
+        )

@@ -360,6 +360,12 @@ CASES = [
         c.write_receipt, lambda w: c.write_receipt(w.db, "A-1"), on=(POSTGRESQL,), seed=c.create_view_schema
     ),
     Case(
+        c.choose_plan,
+        lambda w: c.choose_plan(w.db, "tenant_a", "team", 5),
+        on=(POSTGRESQL, PSYCOPG2),
+        seed=c.create_tenant,
+    ),
+    Case(
         c.define_word,
         lambda w: c.define_word(w.db, "new", "a word"),
         on=(SQLITE,),

@@ -30,6 +30,31 @@ class Look:
     removed: Rows = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Schemas:
+    """The schemas that are looked at besides the default one, and what their tables are called.
+
+    A table of the default schema goes by its own name, any other one by both: ``billing.invoices``.
+    """
+
+    quote: Callable[[str], str]
+    default: str = ""
+    names: list[str] = field(default_factory=list)
+
+    def called(self, schema: str | None, table: str) -> str:
+        return table if schema in (None, self.default) else f"{schema}.{table}"
+
+    def apart(self, name: str) -> tuple[str | None, str]:
+        """The schema, None for the default one, and the table's own name."""
+        schema, dot, table = name.partition(".")
+        return (schema, table) if dot and schema in self.names else (None, name)
+
+    def quoted(self, name: str) -> str:
+        """A table's name for a statement."""
+        schema, table = self.apart(name)
+        return self.quote(table) if schema is None else f"{self.quote(schema)}.{self.quote(table)}"
+
+
 class Kind(StrEnum):
     """Types whose values a footprint may compare: equal in the database only if equal here, once made plain."""
 
@@ -92,6 +117,7 @@ class Table:
     """A table as `restore`, the facts and footprints need it."""
 
     name: str
+    """As `Schemas.called` has it."""
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     generated: Mapping[str, str] = field(default_factory=dict)
@@ -113,6 +139,7 @@ class Flavour(Protocol):
 
     tables: dict[str, Table]
     """A new dictionary after each reflection."""
+    schemas: Schemas
     views: frozenset[str]
     renews: bool
     """Whether `renew` can succeed at all."""
@@ -146,6 +173,20 @@ class Flavour(Protocol):
 
     def reflect(self) -> None:
         """Look at the schema again."""
+        ...
+
+    def elsewhere(self, statement: Statement, parameters: Any) -> Sequence[str]:
+        """Schemas, not looked at so far, that a statement may have to do with."""
+        ...
+
+    def adopt(self, schema: str) -> Rows:
+        """Look at this schema from now on: all rows that it has. `reflect` tells the rest.
+
+        Called within deliveries, so on a connection that no other thread uses, before anything of a search is in the schema.
+
+        Raises:
+            Unusable: it cannot be looked at; nothing has changed.
+        """
         ...
 
     def sizes(self, rows_max: int) -> Mapping[str, int]:
@@ -277,30 +318,48 @@ def is_memory(engine: Engine) -> bool:
 
 
 def reflect(
-    engine: Engine, connection: Any, *, computed: Callable[[str], Iterable[str]], facts: Facts
+    engine: Engine,
+    connection: Any,
+    *,
+    schemas: Schemas,
+    computed: Callable[[str], Iterable[str]],
+    facts: Facts,
 ) -> dict[str, Table]:
-    """The tables of the default schema, with their generated columns."""
+    """The tables of the default schema and of ``schemas``, with their generated columns."""
     import sqlalchemy
 
     inspector = sqlalchemy.inspect(connection)
-    names = [name for name in inspector.get_table_names() if not is_ours(name)]
-    keys = {name: tuple(inspector.get_pk_constraint(name)["constrained_columns"]) for name in names}
-    columns = {name: inspector.get_columns(name) for name in names}
-    foreign: dict[str, list[Any]] = {name: list(inspector.get_foreign_keys(name)) for name in names}
+    places = {
+        schemas.called(schema, table): (table, schema)
+        for schema in (None, *schemas.names)
+        for table in inspector.get_table_names(schema)
+        if not is_ours(table)
+    }
+    keys = {
+        name: tuple(inspector.get_pk_constraint(*place)["constrained_columns"])
+        for name, place in places.items()
+    }
+    columns = {name: inspector.get_columns(*place) for name, place in places.items()}
+    # Else a parent that the search path leads to would be said to be in the default schema.
+    exact = {"postgresql_ignore_search_path": True}
+    foreign = {
+        name: [_link(link, schemas) for link in inspector.get_foreign_keys(*place, **exact)]
+        for name, place in places.items()
+    }
     backend = engine.url.get_backend_name()
-    generated: dict[str, dict[str, str]] = {name: {} for name in names}
+    generated: dict[str, dict[str, str]] = {name: {} for name in places}
     made_up: set[tuple[str, str]] = set()
-    for name in names:
+    for name in places:
         for column in columns[name]:
             if _makes_up(column, keys[name], backend):
                 generated[name][column["name"]] = name
                 made_up.add((name, column["name"]))
     # Foreign keys follow; a key that is itself a foreign key (joined inheritance) follows its parent.
     links = [
-        (name, local, link["referred_table"], remote)
-        for name in names
+        (name, local, link.parent, remote)
+        for name in places
         for link in foreign[name]
-        for local, remote in zip(link["constrained_columns"], link["referred_columns"], strict=False)
+        for local, remote in zip(link.columns, link.referred, strict=False)
     ]
     for _ in links:
         for name, local, parent, remote in links:
@@ -308,7 +367,7 @@ def reflect(
             if origin is not None and (name, local) != (parent, remote):
                 generated[name][local] = origin
     tables = {}
-    for name in names:
+    for name in places:
         by_hand = set(computed(name))
         found = []
         for c in columns[name]:
@@ -325,26 +384,28 @@ def reflect(
         if keys[name] and not any(set(key.columns) == set(keys[name]) for key in unique):
             # SQLite's rowid has no index of its own.
             unique.append(Key("pk", keys[name]))
-        own = tuple(_link(link) for link in foreign[name])
+        own = tuple(foreign[name])
         plain = name not in facts.odd and all(
-            link.parent in names
-            and not entry.get("referred_schema")
+            link.parent in places
             and moving.isdisjoint(link.columns)
             and len(link.columns) == len(link.referred)
-            for link, entry in zip(own, foreign[name], strict=True)
+            for link in own
         )
         tables[name] = Table(name, tuple(found), keys[name], generated[name], tuple(unique), own, plain)
     return tables
 
 
-def _link(link: Mapping[str, Any]) -> Link:
+def _link(link: Mapping[str, Any], schemas: Schemas) -> Link:
     actions = {name: str(text).upper() for name, text in (link.get("options") or {}).items() if text}
     on_delete, on_update = (
         action if action in ("CASCADE", "SET NULL", "SET DEFAULT") else ""
         for action in (actions.get("ondelete", ""), actions.get("onupdate", ""))
     )
     referred = tuple(link["referred_columns"])
-    return Link(tuple(link["constrained_columns"]), link["referred_table"], referred, on_delete, on_update)
+    schema, table = link.get("referred_schema"), link["referred_table"]
+    return Link(
+        tuple(link["constrained_columns"]), schemas.called(schema, table), referred, on_delete, on_update
+    )
 
 
 _TEXTS = {"VARCHAR", "TEXT", "CHAR", "NVARCHAR", "NCHAR", "CLOB", "TINYTEXT", "MEDIUMTEXT", "LONGTEXT"}

@@ -113,7 +113,7 @@ class Guards:
     def _uses_of(
         self, sql: str, statement: Statement, written: Mapping[str, frozenset[str]]
     ) -> Iterator[tuple[GuardKind, str, str]]:
-        table = self._tables().get(statement.table)
+        table = self._table_of(statement)
         if table is not None and statement.verb in ("insert", "replace", "update"):
             for columns, keys in _grouped(table.keys).items():
                 if _concerns(columns, sql, statement, table, self._dialect):
@@ -182,14 +182,19 @@ class Guards:
             return default
         return level
 
+    def _table_of(self, statement: Statement) -> Table | None:
+        """By its full name where it has one, which a table of the default schema has not."""
+        tables = self._tables()
+        return tables.get(f"{statement.schema}.{statement.table}") or tables.get(statement.table)
+
     def _meets_key(self, sql: str) -> bool:
         """Whether a key that is away would have looked at this, whether the statement says what to do then or not."""
         statement = understand(sql)
-        tables = self._tables()
-        return any(
-            statement.table == name
+        table = self._table_of(statement)
+        return table is not None and any(
+            table.name == name
             and statement.verb in ("insert", "replace", "update")
-            and _concerns(tuple(sorted(key.columns)) or ("",), sql, statement, tables[name], self._dialect)
+            and _concerns(tuple(sorted(key.columns)) or ("",), sql, statement, table, self._dialect)
             for name, key in self._keys_away
         )
 
@@ -212,12 +217,13 @@ class Guards:
 
     def _passes(self, sql: str) -> Iterator[Callable[[str], list[Edit]]]:
         statement = understand(sql)
+        inserted = self._table_of(statement) if statement.verb == "insert" else None
         for name, key in self._keys_away:
-            if statement.verb == "insert" and statement.table == name:
+            if inserted is not None and inserted.name == name:
                 yield lambda text, key=key: _conflict_clause(text, key, self._dialect)  # type: ignore[misc]
         for guard in self._away:
             if guard.kind is GuardKind.CONDITION:
-                table = self._tables().get(statement.table)
+                table = self._table_of(statement)
                 if table is not None and statement.verb in ("update", "insert"):
                     yield (
                         lambda text, guard=guard, table=table: [  # type: ignore[misc]

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.engine import Engine
 
 from idemfuzz.abc import Gate, Unusable
-from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Look, Rows, Table, reflect
+from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Look, Rows, Schemas, Table, reflect
 from idemfuzz.adapters.sqlalchemy.journal import OURS, fold
 from idemfuzz.adapters.sqlalchemy.mysql_journal import MysqlJournal, clear_away
 from idemfuzz.adapters.sqlalchemy.schema import MysqlSchema, recover
@@ -27,18 +27,26 @@ _PLAIN_COLLATION = re.compile(
     r"_(?:bin|nopad_bin|general_(?:nopad_)?ci|general_cs|unicode(?:_520)?_(?:nopad_)?ci"
     r"|0900_(?:ai_ci|as_ci|as_cs|bin)|uca1400_(?:nopad_)?(?:ai|as)_(?:ci|cs))$"
 )
+# What `_ask` fills in: the schemas that are looked at.
+_SCHEMAS = "/* schemas */"
 _TRIGGERED = f"""
-SELECT event_object_table FROM information_schema.triggers
-WHERE event_object_schema = DATABASE() AND LEFT(trigger_name, {len(OURS)}) <> '{OURS}'
+SELECT event_object_schema, event_object_table FROM information_schema.triggers
+WHERE event_object_schema IN ({_SCHEMAS}) AND LEFT(trigger_name, {len(OURS)}) <> '{OURS}'
 """
 _ODD = f"""
 {_TRIGGERED}
-UNION SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()
+UNION SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema IN ({_SCHEMAS})
   AND (table_type <> 'BASE TABLE' OR engine IS NULL OR engine <> 'InnoDB')
-UNION SELECT CASE WHEN table_schema = DATABASE() THEN table_name ELSE referenced_table_name END
-  FROM information_schema.key_column_usage
-  WHERE referenced_table_schema IS NOT NULL AND (table_schema = DATABASE()) <> (referenced_table_schema = DATABASE())
+UNION SELECT table_schema, table_name FROM information_schema.key_column_usage
+  WHERE table_schema IN ({_SCHEMAS}) AND referenced_table_schema <> table_schema
+UNION SELECT referenced_table_schema, referenced_table_name FROM information_schema.key_column_usage
+  WHERE referenced_table_schema IN ({_SCHEMAS}) AND referenced_table_schema <> table_schema
 """
+_BUILT_IN = ("information_schema", "mysql", "performance_schema", "sys")
+_QUALIFIED = re.compile(
+    r"\b(?:from|join|into|update|ignore|table|only|using)\s+`?([\w$]+)`?\s*\.\s*`?[\w$]", re.I
+)
+_USED = re.compile(r"^use\s+`?([\w$]+)", re.I)
 
 
 class MysqlFlavour:
@@ -52,6 +60,9 @@ class MysqlFlavour:
         self._triggers: set[str] | None = None
         """The tables that have some; None until it is asked for."""
         self.tables: dict[str, Table] = {}
+        self.schemas = Schemas(_quoted)
+        self._elsewhere: frozenset[str] = frozenset()
+        """Schemas that are not looked at."""
         self.views: frozenset[str] = frozenset()
         self.stale = False
         self.loose = False
@@ -66,7 +77,11 @@ class MysqlFlavour:
 
     def open(self, gate: Gate) -> None:
         self._own = self._connected()
-        self.schema = MysqlSchema(self._run, self._error)
+        ((self.schemas.default,),) = self._run("SELECT DATABASE()")
+        self.schemas.names = []
+        found = {name for (name,) in self._run("SELECT schema_name FROM information_schema.schemata")}
+        self._elsewhere = frozenset(found - {self.schemas.default, *_BUILT_IN})
+        self.schema = MysqlSchema(self._run, self._error, self.schemas)
         recover(self.schema)
         try:
             clear_away(self._run)
@@ -92,11 +107,46 @@ class MysqlFlavour:
 
     def reflect(self) -> None:
         with self._engine.connect() as connection:
-            self.tables = reflect(self._engine, connection, computed=self._computed, facts=self._facts())
+            self.tables = reflect(
+                self._engine, connection, schemas=self.schemas, computed=self._computed, facts=self._facts()
+            )
         self._triggers = None
 
     def _read_triggers(self) -> set[str]:
-        return {name for (name,) in self._run(_TRIGGERED)}
+        return {self.schemas.called(*place) for place in self._ask(_TRIGGERED)}
+
+    def elsewhere(self, statement: Statement, parameters: Any) -> Sequence[str]:
+        """Where a table stands in a statement: a server has many schemas, of which most are none of its business."""
+        named = [*_QUALIFIED.findall(statement.text), *_USED.findall(statement.text)]
+        return [name for name in dict.fromkeys(named) if name in self._elsewhere]
+
+    def adopt(self, schema: str) -> Rows:
+        own = self._connected()
+
+        def run(sql: str, *parameters: str) -> list[tuple[Any, ...]]:
+            with own.cursor() as cursor:
+                cursor.execute(sql, parameters)
+                return list(cursor.fetchall())
+
+        within = Schemas(_quoted, self.schemas.default, [schema])
+        try:
+            run("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+            tables = run(
+                "SELECT table_name, auto_increment FROM information_schema.tables "
+                "WHERE table_schema = %s AND table_type = 'BASE TABLE'",
+                schema,
+            )
+            places = {within.called(schema, table): following for table, following in tables}
+            rows = {name: run(f"SELECT * FROM {within.quoted(name)}") for name in places}
+        except self._error as error:
+            raise Unusable(f"the database {schema!r} cannot be read: {error.args[-1]}") from error
+        finally:
+            own.close()
+        self.schemas.names.append(schema)
+        self._elsewhere -= {schema}
+        self._next_ids |= {name: int(number) for name, number in places.items() if number is not None}
+        self._triggers = None
+        return rows
 
     def close(self) -> None:
         try:
@@ -108,7 +158,8 @@ class MysqlFlavour:
 
     def sizes(self, rows_max: int) -> Mapping[str, int]:
         counts = (
-            f"(SELECT COUNT(*) FROM (SELECT 1 FROM {_quoted(n)} LIMIT {rows_max + 1}) s)" for n in self.tables
+            f"(SELECT COUNT(*) FROM (SELECT 1 FROM {self.schemas.quoted(n)} LIMIT {rows_max + 1}) s)"
+            for n in self.tables
         )
         found = self._run(f"SELECT {', '.join(counts)}")[0] if self.tables else ()
         return dict(zip(self.tables, found, strict=True))
@@ -172,7 +223,7 @@ class MysqlFlavour:
             net = fold(entries)
             # The baseline of the others is remembered already.
             now = {
-                name: run(f"SELECT * FROM {_quoted(name)}")
+                name: run(f"SELECT * FROM {self.schemas.quoted(name)}")
                 for name in self.journaled
                 if name not in self.unsure
             }
@@ -191,7 +242,7 @@ class MysqlFlavour:
         return False
 
     def read(self, names: Collection[str]) -> Rows:
-        return {name: self._run(f"SELECT * FROM {_quoted(name)}") for name in names}
+        return {name: self._run(f"SELECT * FROM {self.schemas.quoted(name)}") for name in names}
 
     def look(self) -> Look:
         entries, unseen = (
@@ -261,7 +312,9 @@ class MysqlFlavour:
     def perturb(self) -> bool:
         self.stale = False
         for number, (name, following) in enumerate(self._next_ids.items(), 1):
-            self._run(f"ALTER TABLE {_quoted(name)} AUTO_INCREMENT = {following + 1000 + 37 * number}")
+            self._run(
+                f"ALTER TABLE {self.schemas.quoted(name)} AUTO_INCREMENT = {following + 1000 + 37 * number}"
+            )
         return bool(self._next_ids)
 
     def uncommitted(self, connection: Any) -> bool:
@@ -379,30 +432,36 @@ class MysqlFlavour:
             cursor.execute(sql, parameters)
             return list(cursor.fetchall()) if cursor.description is not None else []
 
+    def _ask(self, sql: str) -> list[tuple[Any, ...]]:
+        """Of the schemas that are looked at."""
+        names = (self.schemas.default, *self.schemas.names)
+        return self._run(sql.replace(_SCHEMAS, ", ".join("%s" for _ in names)), names * sql.count(_SCHEMAS))
+
     def _computed(self, table: str) -> list[str]:
         sql = (
-            "SELECT column_name FROM information_schema.columns "
-            "WHERE table_schema = DATABASE() AND table_name = %s AND extra LIKE '%%GENERATED%%' AND extra NOT LIKE '%%DEFAULT_GENERATED%%'"
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = COALESCE(%s, DATABASE()) "
+            "AND table_name = %s AND extra LIKE '%%GENERATED%%' AND extra NOT LIKE '%%DEFAULT_GENERATED%%'"
         )
-        return [name for (name,) in self._run(sql, (table,))]
+        return [name for (name,) in self._run(sql, self.schemas.apart(table))]
 
     def _facts(self) -> Facts:
         vague = set()
         moving = set()
-        for table, column, collation, extra in self._run(
-            "SELECT table_name, column_name, collation_name, extra FROM information_schema.columns "
-            "WHERE table_schema = DATABASE()"
+        for *place, column, collation, extra in self._ask(
+            "SELECT table_schema, table_name, column_name, collation_name, extra FROM information_schema.columns "
+            f"WHERE table_schema IN ({_SCHEMAS})"
         ):
+            table = self.schemas.called(*place)
             if collation is not None and not _PLAIN_COLLATION.search(collation):
                 vague.add((table, column))
             if "on update" in extra.lower():
                 moving.add((table, column))
         parts: dict[tuple[str, str], list[tuple[str | None, int | None]]] = {}
-        for table, name, column, prefix in self._run(
-            "SELECT table_name, index_name, column_name, sub_part FROM information_schema.statistics "
-            "WHERE table_schema = DATABASE() AND non_unique = 0 ORDER BY table_name, index_name, seq_in_index"
+        for *place, name, column, prefix in self._ask(
+            "SELECT table_schema, table_name, index_name, column_name, sub_part FROM information_schema.statistics "
+            f"WHERE table_schema IN ({_SCHEMAS}) AND non_unique = 0 ORDER BY table_name, index_name, seq_in_index"
         ):
-            parts.setdefault((table, name), []).append((column, prefix))
+            parts.setdefault((self.schemas.called(*place), name), []).append((column, prefix))
         keys: dict[str, list[Key]] = {}
         for (table, name), found in parts.items():
             whole = all(column is not None and prefix is None for column, prefix in found)
@@ -411,50 +470,47 @@ class MysqlFlavour:
                 Key(name, columns, any((table, column) in moving for column in columns))
             )
         # Another engine than InnoDB knows no transactions; a history table has rows that nobody names.
-        odd = {name for (name,) in self._run(_ODD)}
-        self.views = frozenset(
-            name
-            for (name,) in self._run(
-                "SELECT table_name FROM information_schema.views WHERE table_schema = DATABASE()"
-            )
-        )
+        odd = {self.schemas.called(*place) for place in self._ask(_ODD)}
+        views = f"SELECT table_schema, table_name FROM information_schema.views WHERE table_schema IN ({_SCHEMAS})"
+        self.views = frozenset(self.schemas.called(*place) for place in self._ask(views))
         return Facts(keys, frozenset(odd), frozenset(vague))
 
     def _read_next_ids(self) -> dict[str, int]:
         sql = (
-            "SELECT table_name, auto_increment FROM information_schema.tables "
-            "WHERE table_schema = DATABASE() AND auto_increment IS NOT NULL"
+            "SELECT table_schema, table_name, auto_increment FROM information_schema.tables "
+            f"WHERE table_schema IN ({_SCHEMAS}) AND auto_increment IS NOT NULL"
         )
-        return {name: int(following) for name, following in self._run(sql)}
+        return {self.schemas.called(schema, table): int(number) for schema, table, number in self._ask(sql)}
 
     def _reset_next_ids(self) -> None:
         now = self._read_next_ids()
         for name, following in self._next_ids.items():
             if now.get(name, following) != following:
-                self._run(f"ALTER TABLE {_quoted(name)} AUTO_INCREMENT = {following}")
+                self._run(f"ALTER TABLE {self.schemas.quoted(name)} AUTO_INCREMENT = {following}")
 
     def _replace(self, table: Table, added: Sequence[Any], removed: Sequence[Any]) -> None:
         names = [column.name for column in table.columns]
+        where = self.schemas.quoted(table.name)
         if added and table.key:
             places = [names.index(name) for name in table.key]
             listed = ", ".join(_quoted(name) for name in table.key)
             marks = "(" + ", ".join("%s" for _ in places) + ")"
             for some in _parts(added):
                 self._run(
-                    f"DELETE FROM {_quoted(table.name)} WHERE ({listed}) IN ({', '.join([marks] * len(some))})",
+                    f"DELETE FROM {where} WHERE ({listed}) IN ({', '.join([marks] * len(some))})",
                     [row[place] for row in some for place in places],
                 )
         elif added:
-            where = " AND ".join(f"{_quoted(name)} <=> %s" for name in names)
+            condition = " AND ".join(f"{_quoted(name)} <=> %s" for name in names)
             for row in added:
-                self._run(f"DELETE FROM {_quoted(table.name)} WHERE {where} LIMIT 1", row)
+                self._run(f"DELETE FROM {where} WHERE {condition} LIMIT 1", row)
         if removed:
             listed = ", ".join(_quoted(name) for name in table.writable)
             marks = ", ".join("%s" for _ in table.writable)
             places = [names.index(name) for name in table.writable]
             for some in _parts(removed):
                 self._run(
-                    f"INSERT INTO {_quoted(table.name)} ({listed}) VALUES {', '.join([f'({marks})'] * len(some))}",
+                    f"INSERT INTO {where} ({listed}) VALUES {', '.join([f'({marks})'] * len(some))}",
                     [row[place] for row in some for place in places],
                 )
 

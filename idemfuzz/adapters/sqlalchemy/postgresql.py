@@ -15,17 +15,17 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
 from idemfuzz.abc import Gate, Unusable
-from idemfuzz.adapters.sqlalchemy.awaited import Plain
-from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Look, Rows, Table, reflect
+from idemfuzz.adapters.sqlalchemy.awaited import Plain, within
+from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Look, Rows, Schemas, Table, reflect
 from idemfuzz.adapters.sqlalchemy.journal import OURS, Net, fold
 from idemfuzz.adapters.sqlalchemy.postgresql_journal import PostgresqlJournal, clear_away
 from idemfuzz.adapters.sqlalchemy.schema import PostgresqlSchema, recover
-from idemfuzz.adapters.sqlalchemy.statement import Statement
+from idemfuzz.adapters.sqlalchemy.statement import Statement, mentions
 
 _DECODED_MAX = 10_000
 _PLACES = ("host", "port", "options", "service", "sslmode", "sslrootcert", "sslcert", "sslkey")
@@ -35,12 +35,23 @@ _numbers = itertools.count()
 _HASTE = {"synchronous_commit": "off", "deadlock_timeout": "100ms"}
 _real_sleep = time.sleep
 _LOST = "server closed the connection unexpectedly"
-_HERE = "JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()"
+# What `_ask` fills in: the schemas that are looked at.
+_SCHEMAS = "/* schemas */"
+_HERE = f"JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname IN ({_SCHEMAS})"
+_CALLED = "CASE n.nspname WHEN current_schema() THEN c.relname::text ELSE n.nspname || '.' || c.relname END"
+_ELSEWHERE = f"""
+SELECT nspname::text FROM pg_namespace
+WHERE nspname NOT IN ({_SCHEMAS}, 'information_schema') AND left(nspname, 3) <> 'pg_' AND left(nspname, {len(OURS)}) <> '{OURS}'
+"""
+_TABLES = f"SELECT c.relname::text FROM pg_class c {_HERE} WHERE c.relkind = 'r'"
+_SEQUENCES = f"""
+SELECT format('%I.%I', schemaname, sequencename) FROM pg_sequences WHERE schemaname IN ({_SCHEMAS}) ORDER BY 1
+"""
 _WRITTEN = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
-_VIEWS = f"SELECT c.relname::text FROM pg_class c {_HERE} WHERE c.relkind IN ('v', 'm')"
+_VIEWS = f"SELECT {_CALLED} FROM pg_class c {_HERE} WHERE c.relkind IN ('v', 'm')"
 # An exclusion constraint is a key without columns: which rows exclude one another is for its operators to say.
 _KEYS = f"""
-SELECT c.relname::text, i.relname::text,
+SELECT {_CALLED}, i.relname::text,
        CASE WHEN x.indisexclusion THEN ARRAY[NULL::text] ELSE ARRAY(
            SELECT a.attname::text FROM unnest(x.indkey::int2[]) WITH ORDINALITY AS k(number, place)
            LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
@@ -51,7 +62,7 @@ WHERE x.indisunique OR x.indisexclusion
 """
 # The server's own functions are pinned: a dependency on a function is one on a user's or an extension's.
 _ODD = f"""
-SELECT c.relname::text FROM pg_class c {_HERE} WHERE c.relkind IN ('r', 'p', 'f') AND (
+SELECT {_CALLED} FROM pg_class c {_HERE} WHERE c.relkind IN ('r', 'p', 'f') AND (
     c.relkind <> 'r' OR c.relrowsecurity OR c.relhasrules OR c.relhassubclass
     OR EXISTS (SELECT 1 FROM pg_inherits i WHERE i.inhrelid = c.oid)
     OR EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
@@ -69,7 +80,7 @@ SELECT c.relname::text FROM pg_class c {_HERE} WHERE c.relkind IN ('r', 'p', 'f'
 """
 # Read as JSON, since PostgreSQL 11 has no such column.
 _VAGUE = f"""
-SELECT c.relname::text, a.attname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid {_HERE}
+SELECT {_CALLED}, a.attname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid {_HERE}
 JOIN pg_collation l ON l.oid = a.attcollation
 WHERE c.relkind IN ('r', 'p') AND to_jsonb(l) ->> 'collisdeterministic' = 'false'
 """
@@ -81,8 +92,9 @@ WITH RECURSIVE parts (oid, root) AS (
     UNION ALL
     SELECT i.inhrelid, p.root FROM pg_inherits i JOIN parts p ON p.oid = i.inhparent
 )
-SELECT c.relname::text, r.relname::text, pg_has_role(c.relowner, 'USAGE') FROM pg_class c {_HERE}
-LEFT JOIN parts p ON p.oid = c.oid LEFT JOIN pg_class r ON r.oid = p.root WHERE c.relkind = 'r'
+SELECT {_CALLED}, m.nspname::text, r.relname::text, pg_has_role(c.relowner, 'USAGE') FROM pg_class c {_HERE}
+LEFT JOIN parts p ON p.oid = c.oid LEFT JOIN pg_class r ON r.oid = p.root LEFT JOIN pg_namespace m ON m.oid = r.relnamespace
+WHERE c.relkind = 'r'
 """
 
 
@@ -119,11 +131,14 @@ class PostgresqlFlavour:
         self._usual: dict[str, str] = {}
         """The settings that make a search faster, and what they are without it."""
         self.tables: dict[str, Table] = {}
+        self.schemas = Schemas(_quoted)
+        self._elsewhere: Sequence[str] = ()
+        """Schemas that are not looked at."""
         self.views: frozenset[str] = frozenset()
         self.loose = False
 
     def open(self, gate: Gate) -> None:
-        self._side = _synchronous(self._engine)
+        self._side = _synchronous(self._engine, gate)
         self._own = self._connected()
         # Before our own connection makes haste itself.
         settings = ", ".join(f"current_setting('{name}')" for name in _HASTE)
@@ -133,7 +148,13 @@ class PostgresqlFlavour:
             "SET lock_timeout = '5s'; SET standard_conforming_strings = on; SET synchronous_commit = off; "
             "SET default_transaction_isolation = 'read committed'"
         )
-        self.schema = PostgresqlSchema(self._run, self._error)
+        ((path, self.schemas.default),) = self._run(
+            "SELECT current_schemas(false)::text[], current_schema()::text"
+        )
+        # What is not named in full may be in any of the path.
+        self.schemas.names = [name for name in path if name != self.schemas.default]
+        self._elsewhere = [name for (name,) in self._ask(_ELSEWHERE)]
+        self.schema = PostgresqlSchema(self._run, self._error, self.schemas)
         recover(self.schema)
         try:
             clear_away(self._run)
@@ -145,13 +166,49 @@ class PostgresqlFlavour:
             self._run("SET session_replication_role = replica")
         except self._error:
             self._replica = False
-        names = self._run(
-            "SELECT format('%I.%I', schemaname, sequencename) FROM pg_sequences WHERE schemaname = ANY(current_schemas(false))"
-        )
-        parts = (f"SELECT {_literal(name)}, last_value || ' ' || is_called FROM {name}" for (name,) in names)
-        self._sequence_query = " UNION ALL ".join(parts)
-        self._sequences = dict(self._run(self._sequence_query)) if self._sequence_query else {}
+        names = [name for (name,) in self._ask(_SEQUENCES)]
+        self._sequence_query = _positions(names)
+        self._sequences = dict(self._run(self._sequence_query)) if names else {}
         self._combine()
+
+    def elsewhere(self, statement: Statement, parameters: Any) -> Sequence[str]:
+        """By its name anywhere, also in a search path; a schema too many costs no more than a look at its rows."""
+        given = f" {parameters}" if "search_path" in statement.text else ""
+        return [name for name in self._elsewhere if mentions(statement.text + given, name)]
+
+    def adopt(self, schema: str) -> Rows:
+        own = self._connected()
+
+        def run(sql: str) -> list[tuple[Any, ...]]:
+            with own.cursor() as cursor:
+                cursor.execute(sql)
+                return list(cursor.fetchall())
+
+        names = [*self.schemas.names, schema]
+        try:
+            own.autocommit = False
+            sql = "SET LOCAL lock_timeout = '5s'; SET LOCAL TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+            with own.cursor() as cursor:
+                cursor.execute(sql)
+            within = Schemas(_quoted, self.schemas.default, names)
+            tables = [
+                within.called(schema, name) for (name,) in run(_TABLES.replace(_SCHEMAS, _literal(schema)))
+            ]
+            rows = {
+                name: [text for (text,) in run(f"SELECT t::text FROM ONLY {within.quoted(name)} t")]
+                for name in tables
+            }
+            sequences = [name for (name,) in run(_SEQUENCES.replace(_SCHEMAS, _literal(schema)))]
+            positions = dict(run(_positions(sequences))) if sequences else {}
+        except self._error as error:
+            raise Unusable(f"the schema {schema!r} cannot be read: {_first_line(error)}") from error
+        finally:
+            own.close()
+        self.schemas.names = names
+        self._elsewhere = [name for name in self._elsewhere if name != schema]
+        self._sequences |= positions
+        self._sequence_query = _positions(list(self._sequences))
+        return rows
 
     def _connected(self) -> Any:
         """A connection of our own."""
@@ -164,10 +221,14 @@ class PostgresqlFlavour:
 
     def reflect(self) -> None:
         with self._side.connect() as connection:
-            tables = reflect(self._side, connection, computed=self._computed, facts=self._facts())
-        stored = self._run(_STORED)
-        wholes = {name: whole for name, whole, _ in stored if whole is not None}
-        self._stored = {name: ours for name, _, ours in stored if name in tables}
+            tables = reflect(
+                self._side, connection, schemas=self.schemas, computed=self._computed, facts=self._facts()
+            )
+        stored = self._ask(_STORED)
+        wholes = {
+            name: self.schemas.called(schema, whole) for name, schema, whole, _ in stored if whole is not None
+        }
+        self._stored = {name: ours for name, _, _, ours in stored if name in tables}
         self.tables = {
             name: replace(
                 table,
@@ -184,7 +245,7 @@ class PostgresqlFlavour:
         followed = self._journal is not None and bool(self.journaled)
         rest = ", 0, ''" if followed else ""
         parts = [
-            f"SELECT {_literal(name)}, ctid::text, t::text{rest} FROM ONLY {_quoted(name)} t"
+            f"SELECT {_literal(name)}, ctid::text, t::text{rest} FROM ONLY {self.schemas.quoted(name)} t"
             for name in self._stored
             if name not in self.journaled
         ]
@@ -218,7 +279,7 @@ class PostgresqlFlavour:
 
     def sizes(self, rows_max: int) -> Mapping[str, int]:
         counts = (
-            f"(SELECT count(*) FROM (SELECT FROM ONLY {_quoted(n)} LIMIT {rows_max + 1}) s)"
+            f"(SELECT count(*) FROM (SELECT FROM ONLY {self.schemas.quoted(n)} LIMIT {rows_max + 1}) s)"
             for n in self._stored
         )
         found = self._run(f"SELECT {', '.join(counts)}")[0] if self._stored else ()
@@ -231,7 +292,7 @@ class PostgresqlFlavour:
         wanted = [name for name in names if name not in self.refused]
         if not wanted:
             return
-        journal = PostgresqlJournal(self._run)
+        journal = PostgresqlJournal(self._run, self.schemas)
         try:
             journal.start(wanted, quiet=self._replica)
         except self._error as error:
@@ -259,7 +320,7 @@ class PostgresqlFlavour:
             return False
         return (
             statement.verb in ("vacuum", "cluster")
-            or any(map(statement.names, self.journaled))
+            or any(statement.names(self.schemas.apart(name)[1]) for name in self.journaled)
             or ("schema" in statement.text.lower())
         )
 
@@ -274,7 +335,7 @@ class PostgresqlFlavour:
                 net = self._folded(cursor.fetchall())
                 found: dict[str, list[Any]] = {}
                 for name in self.journaled:
-                    cursor.execute(f"SELECT t::text FROM ONLY {_quoted(name)} t")
+                    cursor.execute(f"SELECT t::text FROM ONLY {self.schemas.quoted(name)} t")
                     rows = Counter(text for (text,) in cursor.fetchall())
                     rows.subtract(net.added.get(name, ()))
                     rows.update(net.removed.get(name, ()))
@@ -297,7 +358,7 @@ class PostgresqlFlavour:
 
     def read(self, names: Collection[str]) -> Rows:
         return {
-            name: [text for (text,) in self._run(f"SELECT t::text FROM ONLY {_quoted(name)} t")]
+            name: [text for (text,) in self._run(f"SELECT t::text FROM ONLY {self.schemas.quoted(name)} t")]
             for name in names
         }
 
@@ -338,7 +399,7 @@ class PostgresqlFlavour:
         names = [column.name for column in self.tables[table].columns]
         listed = ", ".join(f"(r).{_quoted(name)}" for name in names)
         texts = ", ".join(_literal(row) for row in rows)
-        sql = f"SELECT {listed} FROM (SELECT unnest(ARRAY[{texts}]::text[])::{_quoted(table)} AS r) s"
+        sql = f"SELECT {listed} FROM (SELECT unnest(ARRAY[{texts}]::text[])::{self.schemas.quoted(table)} AS r) s"
         return [dict(zip(names, values, strict=True)) for values in self._run(sql)]
 
     def restore(self, added: Rows, removed: Rows) -> None:
@@ -510,17 +571,22 @@ class PostgresqlFlavour:
             cursor.execute(sql, parameters) if parameters is not None else cursor.execute(sql)
             return cursor.fetchall() if cursor.description is not None else []
 
+    def _ask(self, sql: str) -> list[tuple[Any, ...]]:
+        """Of the schemas that are looked at."""
+        listed = ", ".join(map(_literal, (self.schemas.default, *self.schemas.names)))
+        return self._run(sql.replace(_SCHEMAS, listed))
+
     def _computed(self, table: str) -> list[str]:
         sql = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attgenerated <> '' AND NOT attisdropped"
-        return [name for (name,) in self._run(sql, (_quoted(table),))]
+        return [name for (name,) in self._run(sql, (self.schemas.quoted(table),))]
 
     def _facts(self) -> Facts:
-        self.views = frozenset(name for (name,) in self._run(_VIEWS))
+        self.views = frozenset(name for (name,) in self._ask(_VIEWS))
         keys: dict[str, list[Key]] = {}
-        for table, name, columns, drifts in self._run(_KEYS):
+        for table, name, columns, drifts in self._ask(_KEYS):
             keys.setdefault(table, []).append(Key(name, () if None in columns else tuple(columns), drifts))
-        odd = frozenset(name for (name,) in self._run(_ODD))
-        return Facts(keys, odd, frozenset((table, column) for table, column in self._run(_VAGUE)))
+        odd = frozenset(name for (name,) in self._ask(_ODD))
+        return Facts(keys, odd, frozenset((table, column) for table, column in self._ask(_VAGUE)))
 
     def _deletion(self, name: str, rows: Sequence[str]) -> str:
         # Of equal rows any will do; the newest stand last.
@@ -528,19 +594,20 @@ class PostgresqlFlavour:
             place for text, count in Counter(rows).items() for place in self._places[name, text][-count:]
         ]
         listed = ",".join(f'"{place}"' for place in places)
-        statement = f"DELETE FROM ONLY {_quoted(name)} t WHERE ctid = ANY('{{{listed}}}'::tid[])"
+        statement = f"DELETE FROM ONLY {self.schemas.quoted(name)} t WHERE ctid = ANY('{{{listed}}}'::tid[])"
         if name in self.journaled:
             # Whatever is wrong about the journal, no other row is deleted.
             statement += f" AND t::text = ANY(ARRAY[{', '.join(map(_literal, rows))}]::text[])"
         return statement
 
     def _insertion(self, table: Table, rows: Sequence[str]) -> str:
+        where = self.schemas.quoted(table.name)
         names = ", ".join(_quoted(name) for name in table.writable)
         values = ", ".join(f"(r).{_quoted(name)}" for name in table.writable)
         listed = ", ".join(_literal(row) for row in rows)
         return (
-            f"INSERT INTO {_quoted(table.name)} ({names}) OVERRIDING SYSTEM VALUE "
-            f"SELECT {values} FROM (SELECT unnest(ARRAY[{listed}]::text[])::{_quoted(table.name)} AS r) s"
+            f"INSERT INTO {where} ({names}) OVERRIDING SYSTEM VALUE "
+            f"SELECT {values} FROM (SELECT unnest(ARRAY[{listed}]::text[])::{where} AS r) s"
         )
 
     def _moves_back(self) -> list[str]:
@@ -554,8 +621,7 @@ class PostgresqlFlavour:
 
     def _by_parent(self, names: Sequence[str]) -> list[str]:
         """Parents before children, for a role that cannot switch foreign keys off."""
-        sql = "SELECT conrelid::regclass::text, confrelid::regclass::text FROM pg_constraint WHERE contype = 'f'"
-        links = [(child.strip('"'), parent.strip('"')) for child, parent in self._run(sql)]
+        links = [(name, link.parent) for name in names for link in self.tables[name].links]
         ordered: list[str] = []
 
         def place(name: str, above: tuple[str, ...] = ()) -> None:
@@ -569,6 +635,13 @@ class PostgresqlFlavour:
         for name in names:
             place(name)
         return ordered
+
+
+def _positions(sequences: Sequence[str]) -> str:
+    """Asks where each sequence stands."""
+    return " UNION ALL ".join(
+        f"SELECT {_literal(name)}, last_value || ' ' || is_called FROM {name}" for name in sequences
+    )
 
 
 def _settings(values: Mapping[str, str]) -> str:
@@ -588,7 +661,7 @@ def _literal(name: str) -> str:
     return "'" + name.replace("'", "''") + "'"
 
 
-def _synchronous(engine: Engine) -> Engine:
+def _synchronous(engine: Engine, gate: Gate) -> Engine:
     """``engine``, or one to the same database whose driver waits for no event loop.
 
     Raises:
@@ -606,4 +679,27 @@ def _synchronous(engine: Engine) -> Engine:
         )
     kept = {name: value for name, value in engine.url.query.items() if name in _PLACES}
     url = engine.url.set(drivername=f"postgresql+{driver}", query=kept)
-    return create_engine(url, poolclass=NullPool)
+    side = create_engine(url, poolclass=NullPool)
+
+    def search_path() -> str:
+        # A pool of its own: connections belong to a loop that may be gone before the next one needs them.
+        pool = engine.pool.recreate()
+        connection = pool.connect()
+        try:
+            cursor = connection.cursor()
+            cursor.execute("SHOW search_path")
+            return str(cursor.fetchall()[0][0])
+        finally:
+            connection.close()
+            pool.dispose()
+
+    path = within(engine, gate, search_path)
+
+    # What the engine's own driver is told when it connects is not in the URL.
+    @event.listens_for(side, "connect")
+    def take_the_same_path(connection: Any, _: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET search_path TO {path}")
+        connection.commit()
+
+    return side

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from idemfuzz.adapters.sqlalchemy.flavour import Schemas
 from idemfuzz.adapters.sqlalchemy.journal import OURS
 
 Run = Callable[[str], list[tuple[Any, ...]]]
@@ -51,10 +52,11 @@ END $$
 
 
 class PostgresqlJournal:
-    """On some tables of the default schema, from `start` to `stop`."""
+    """On some tables, from `start` to `stop`."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, schemas: Schemas) -> None:
         self._run = run
+        self._schemas = schemas
         self._schema = ""
         self._prints: dict[str, tuple[Any, ...]] = {}
 
@@ -62,8 +64,9 @@ class PostgresqlJournal:
     def query(self) -> str:
         """Table, place, image, sign and the entry's own place, of all that was journaled."""
         return (
-            f"SELECT c.relname::text, j.place::text, j.image, j.sign, j.ctid::text FROM {self._schema}.journal j "
-            "JOIN pg_catalog.pg_class c ON c.oid = j.tab"
+            "SELECT CASE n.nspname WHEN current_schema() THEN c.relname::text ELSE n.nspname || '.' || c.relname END, "
+            f"j.place::text, j.image, j.sign, j.ctid::text FROM {self._schema}.journal j "
+            "JOIN pg_catalog.pg_class c ON c.oid = j.tab JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         )
 
     def start(self, names: Collection[str], *, quiet: bool) -> None:
@@ -83,7 +86,7 @@ class PostgresqlJournal:
             _FUNCTION.format(schema=schema, settings=settings),
         ]
         for name in names:
-            table = _quoted(name)
+            table = self._schemas.quoted(name)
             statements += [
                 f"CREATE TRIGGER {OURS}rows AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW "
                 f"WHEN (pg_catalog.current_setting('{_QUIET}', true) IS DISTINCT FROM 'on') "
@@ -110,7 +113,7 @@ class PostgresqlJournal:
     def _print(self, name: str) -> tuple[Any, ...]:
         """How many rows, and a sum over them that no order changes."""
         ((count, total),) = self._run(
-            f"SELECT count(*), sum(hashtextextended(t::text, 0)) FROM ONLY {_quoted(name)} t"
+            f"SELECT count(*), sum(hashtextextended(t::text, 0)) FROM ONLY {self._schemas.quoted(name)} t"
         )
         return count, total
 
@@ -120,7 +123,3 @@ def clear_away(run: Run) -> None:
     for (schema,) in run(_LEFT):
         # Whoever drops a schema is told of each trigger that goes with it.
         run(f"SET client_min_messages = warning; DROP SCHEMA {schema} CASCADE; RESET client_min_messages")
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from idemfuzz.abc import Irremovable, Unusable
-from idemfuzz.adapters.sqlalchemy.flavour import Key, Table
+from idemfuzz.adapters.sqlalchemy.flavour import Key, Schemas, Table
 from idemfuzz.adapters.sqlalchemy.journal import OURS
 
 __all__ = ["MysqlSchema", "PostgresqlSchema", "Schema", "SqliteSchema", "recover"]
@@ -66,26 +66,26 @@ def recover(schema: Schema) -> None:
 class PostgresqlSchema:
     """A change and the note of how to undo it are one transaction."""
 
-    def __init__(self, run: Run, error: type[Exception]) -> None:
+    def __init__(self, run: Run, error: type[Exception], schemas: Schemas) -> None:
         self._run = run
         self._error = error
+        self._schemas = schemas
 
     def drop(self, table: Table, key: Key) -> None:
+        where = self._schemas.quoted(table.name)
         found = self._run(
             "SELECT pg_get_indexdef(x.indexrelid), quote_ident(c.conname), pg_get_constraintdef(c.oid) "
             "FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid "
-            "JOIN pg_namespace n ON n.oid = t.relnamespace AND n.nspname = current_schema() "
             "LEFT JOIN pg_constraint c ON c.conindid = x.indexrelid AND c.contype IN ('p', 'u', 'x') "
-            f"WHERE t.relname = {_text(table.name)} AND i.relname = {_text(key.name)}"
+            f"WHERE t.oid = to_regclass({_text(where)}) AND i.relname = {_text(key.name)}"
         )
         if not found:
             raise Irremovable(
                 f"the index {key.name} of {table.name} is not in the schema that the connection uses"
             )
         index, constraint, definition = found[0]
-        where = _doubly(table.name)
         if constraint is None:
-            self._change(f"DROP INDEX {_doubly(key.name)}", index)
+            self._change(f"DROP INDEX {self._beside(table.name, key.name)}", index)
         else:
             self._change(
                 f"ALTER TABLE {where} DROP CONSTRAINT {constraint}",
@@ -93,9 +93,17 @@ class PostgresqlSchema:
             )
 
     def add(self, table: str, columns: Sequence[str]) -> None:
-        name = _doubly(f"{OURS}key_{next(_numbers)}")
+        name = f"{OURS}key_{next(_numbers)}"
         listed = ", ".join(map(_doubly, columns))
-        self._change(f"CREATE UNIQUE INDEX {name} ON {_doubly(table)} ({listed})", f"DROP INDEX {name}")
+        self._change(
+            f"CREATE UNIQUE INDEX {_doubly(name)} ON {self._schemas.quoted(table)} ({listed})",
+            f"DROP INDEX {self._beside(table, name)}",
+        )
+
+    def _beside(self, table: str, index: str) -> str:
+        """An index is in its table's schema."""
+        schema, _ = self._schemas.apart(table)
+        return _doubly(index) if schema is None else f"{_doubly(schema)}.{_doubly(index)}"
 
     def _change(self, statement: str, undo: str) -> None:
         self._run("BEGIN")
@@ -131,12 +139,13 @@ class MysqlSchema:
     Each change commits by itself; undoing one that was noted and not made says that there is nothing to drop.
     """
 
-    def __init__(self, run: Run, error: type[Exception]) -> None:
+    def __init__(self, run: Run, error: type[Exception], schemas: Schemas) -> None:
         self._run = run
         self._error = error
+        self._schemas = schemas
 
     def drop(self, table: Table, key: Key) -> None:
-        ((_, created),) = self._run(f"SHOW CREATE TABLE {_backed(table.name)}")
+        ((_, created),) = self._run(f"SHOW CREATE TABLE {self._schemas.quoted(table.name)}")
         primary = key.name == "PRIMARY"
         head = "PRIMARY KEY " if primary else f"UNIQUE KEY {_backed(key.name)} "
         lines = (line.strip().rstrip(",") for line in str(created).splitlines())
@@ -147,16 +156,16 @@ class MysqlSchema:
         plain = f"KEY {_backed(name)} {unique.removeprefix(head)}"
         old = "DROP PRIMARY KEY" if primary else f"DROP KEY {_backed(key.name)}"
         self._change(
-            f"ALTER TABLE {_backed(table.name)} {old}, ADD {plain}",
-            f"ALTER TABLE {_backed(table.name)} DROP KEY {_backed(name)}, ADD {unique}",
+            f"ALTER TABLE {self._schemas.quoted(table.name)} {old}, ADD {plain}",
+            f"ALTER TABLE {self._schemas.quoted(table.name)} DROP KEY {_backed(name)}, ADD {unique}",
         )
 
     def add(self, table: str, columns: Sequence[str]) -> None:
         name = _backed(f"{OURS}key_{next(_numbers)}")
         listed = ", ".join(map(_backed, columns))
         self._change(
-            f"ALTER TABLE {_backed(table)} ADD UNIQUE KEY {name} ({listed})",
-            f"ALTER TABLE {_backed(table)} DROP KEY {name}",
+            f"ALTER TABLE {self._schemas.quoted(table)} ADD UNIQUE KEY {name} ({listed})",
+            f"ALTER TABLE {self._schemas.quoted(table)} DROP KEY {name}",
         )
 
     def _change(self, statement: str, undo: str) -> None:

@@ -22,11 +22,11 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, QueuePool
 
 from idemfuzz.abc import Gate, Unusable
 from idemfuzz.adapters.sqlalchemy.awaited import plain, within
-from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Look, Rows, Table, is_memory, reflect
+from idemfuzz.adapters.sqlalchemy.flavour import Facts, Key, Look, Rows, Schemas, Table, is_memory, reflect
 from idemfuzz.adapters.sqlalchemy.journal import is_ours
 from idemfuzz.adapters.sqlalchemy.schema import SqliteSchema, recover
 from idemfuzz.adapters.sqlalchemy.sqlite_journal import SqliteJournal, clear_away, obstacle
-from idemfuzz.adapters.sqlalchemy.statement import Statement
+from idemfuzz.adapters.sqlalchemy.statement import Statement, mentions
 
 _BUSY = 5
 _BUSY_SNAPSHOT = 517
@@ -48,7 +48,7 @@ class SqliteFlavour:
         self.schema: SqliteSchema
         self._baseline: sqlite3.Connection
         self._move: _Move | None = None
-        self._version = -1
+        self._version: tuple[int, ...] = ()
         self._schema = -1
         self._journal: SqliteJournal | None = None
         self._reshaped = False
@@ -57,6 +57,11 @@ class SqliteFlavour:
         self.refused: Mapping[str, str] = {}
         self.unsure: frozenset[str] = frozenset()
         self.tables: dict[str, Table] = {}
+        self.schemas = Schemas(_quoted, "main")
+        self._attached: dict[str, str] = {}
+        """What connections of the engine have attached -> its file."""
+        self._baselines: dict[str, sqlite3.Connection] = {}
+        """A copy of each attached database that is looked at."""
         self.views: frozenset[str] = frozenset()
         self.loose = False
 
@@ -83,11 +88,42 @@ class SqliteFlavour:
 
     def reflect(self) -> None:
         with self._side.connect() as connection:
-            self.tables = reflect(self._side, connection, computed=lambda _: (), facts=self._facts())
+            self.tables = reflect(
+                self._side, connection, schemas=self.schemas, computed=lambda _: (), facts=self._facts()
+            )
+
+    def elsewhere(self, statement: Statement, parameters: Any) -> Sequence[str]:
+        """What is attached when the connection leaves its pool: nothing of a search is there yet."""
+        return [
+            name for name in self._attached if name not in self._baselines and mentions(statement.text, name)
+        ]
+
+    def adopt(self, schema: str) -> Rows:
+        path = self._attached[schema]
+        if not path:
+            raise Unusable(
+                f"the attached database {schema!r} is in memory, each connection has one of its own"
+            )
+        if self._side is not self._engine:
+            raise Unusable(f"the attached database {schema!r} belongs to an asynchronous engine")
+        self._own.execute(f"ATTACH DATABASE ? AS {_quoted(schema)}", (path,))
+        copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._own.backup(copy, name=schema)
+        self._baselines[schema] = copy
+        self.schemas.names.append(schema)
+        self._version = self._data_version()
+        tables = copy.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        )
+        return {
+            self.schemas.called(schema, name): copy.execute(f"SELECT * FROM {_quoted(name)}").fetchall()
+            for (name,) in tables.fetchall()
+        }
 
     def sizes(self, rows_max: int) -> Mapping[str, int]:
         counts = (
-            f"(SELECT count(*) FROM (SELECT 1 FROM {_quoted(n)} LIMIT {rows_max + 1}))" for n in self.tables
+            f"(SELECT count(*) FROM (SELECT 1 FROM {self.schemas.quoted(n)} LIMIT {rows_max + 1}))"
+            for n in self.tables
         )
         return (
             dict(zip(self.tables, self._own.execute(f"SELECT {', '.join(counts)}").fetchone(), strict=True))
@@ -147,17 +183,18 @@ class SqliteFlavour:
         return found
 
     def recall(self, table: str) -> Sequence[Any]:
-        known = self._baseline.execute(
-            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)
-        )
+        schema, table = self.schemas.apart(table)
+        baseline = self._baseline if schema is None else self._baselines[schema]
+        known = baseline.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,))
         if not known.fetchone():
             return ()
-        return self._baseline.execute(f"SELECT * FROM {_quoted(table)}").fetchall()
+        return baseline.execute(f"SELECT * FROM {_quoted(table)}").fetchall()
 
     def close(self) -> None:
         self.unfollow()
         self._own.close()
-        self._baseline.close()
+        for copy in (self._baseline, *self._baselines.values()):
+            copy.close()
         if self._move is not None:
             self._move.back()
         else:
@@ -166,7 +203,9 @@ class SqliteFlavour:
             self._engine.pool = self._engine.pool.recreate()
 
     def read(self, names: Collection[str]) -> Rows:
-        return {name: self._own.execute(f"SELECT * FROM {_quoted(name)}").fetchall() for name in names}
+        return {
+            name: self._own.execute(f"SELECT * FROM {self.schemas.quoted(name)}").fetchall() for name in names
+        }
 
     def look(self) -> Look:
         if self._journal is None:
@@ -176,7 +215,7 @@ class SqliteFlavour:
             self.reflect()
             return Look(self.read(self.tables))
         added, removed = self._journal.net()
-        return Look({}, added, removed)
+        return Look(self.read([name for name in self.tables if name not in self.journaled]), added, removed)
 
     def decode(self, table: str, rows: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
         names = [column.name for column in self.tables[table].columns]
@@ -194,6 +233,10 @@ class SqliteFlavour:
                 self._copy_back()
             else:
                 self._journal.undo()
+            for schema, copy in self._baselines.items():
+                # Not by our own connection: what it changes itself, it does not take for a change.
+                with contextlib.closing(sqlite3.connect(self._attached[schema], timeout=2.0)) as target:
+                    copy.backup(target)
         except sqlite3.OperationalError as error:
             raise Unusable(
                 f"the SQLite database cannot be restored ({error}): a connection still has a transaction open. "
@@ -261,6 +304,9 @@ class SqliteFlavour:
 
     def welcome(self, connection: Any) -> None:
         """Nobody pulls the plug during a search: no commit needs to reach the disk. And the journal sees REPLACE."""
+        for _, name, path in connection.execute("PRAGMA database_list").fetchall():
+            if name not in ("main", "temp"):
+                self._attached.setdefault(name, path)
         if self._journal is not None:
             connection.execute("PRAGMA recursive_triggers=ON")
         if not connection.in_transaction:
@@ -295,10 +341,14 @@ class SqliteFlavour:
         return None
 
     def _facts(self) -> Facts:
-        master = self._own.execute(
-            "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master"
-        ).fetchall()
-        master = [row for row in master if not is_ours(row[1])]
+        master = [
+            (type_, self.schemas.called(schema, name), self.schemas.called(schema, table), sql)
+            for schema in ("main", *self.schemas.names)
+            for type_, name, table, sql in self._own.execute(
+                f"SELECT type, name, tbl_name, coalesce(sql, '') FROM {_quoted(schema)}.sqlite_master"
+            ).fetchall()
+            if not is_ours(name)
+        ]
         self.views = frozenset(name for type_, name, _, _ in master if type_ == "view")
         keys: dict[str, list[Key]] = {}
         odd: set[str] = set()
@@ -307,26 +357,33 @@ class SqliteFlavour:
             if type_ == "trigger":
                 odd.update((table, name))
             if _OWN_COLLATION.search(sql):
-                vague.update(
-                    (table, row[1]) for row in self._own.execute(f"PRAGMA table_info({_quoted(table)})")
-                )
+                vague.update((table, row[1]) for row in self._info("table_info", table))
             if type_ != "table":
                 continue
             if _OWN_RULES.search(sql):
                 odd.add(name)
-            for _, index, unique, _, partial in self._own.execute(
-                f"PRAGMA index_list({_quoted(name)})"
-            ).fetchall():
+            schema, _ = self.schemas.apart(name)
+            for _, index, unique, _, partial in self._info("index_list", name):
                 if unique:
-                    columns = [row[2] for row in self._own.execute(f"PRAGMA index_info({_quoted(index)})")]
+                    where = self.schemas.called(schema, index)
+                    columns = [row[2] for row in self._info("index_info", where)]
                     keys.setdefault(name, []).append(
                         Key(index, () if None in columns else tuple(columns), bool(partial))
                     )
         return Facts(keys, frozenset(odd), frozenset(vague))
 
-    def _data_version(self) -> int:
-        (version,) = self._own.execute("PRAGMA data_version").fetchone()
-        return int(version)
+    def _info(self, pragma: str, name: str) -> list[Any]:
+        schema, bare = self.schemas.apart(name)
+        return self._own.execute(
+            f"PRAGMA {_quoted(schema or self.schemas.default)}.{pragma}({_quoted(bare)})"
+        ).fetchall()
+
+    def _data_version(self) -> tuple[int, ...]:
+        """Of each database that is looked at: it moves when another connection has written to it."""
+        return tuple(
+            int(self._own.execute(f"PRAGMA {_quoted(schema)}.data_version").fetchone()[0])
+            for schema in (self.schemas.default, *self.schemas.names)
+        )
 
     def _schema_version(self) -> int:
         (version,) = self._own.execute("PRAGMA schema_version").fetchone()
@@ -345,7 +402,11 @@ class _Move:
             prefix="idemfuzz-", dir=shared if os.path.isdir(shared) and os.access(shared, os.W_OK) else None
         )
         self.path = os.path.join(self._folder, "memory.sqlite")
-        within(engine, gate, self._copy)
+        try:
+            within(engine, gate, self._copy)
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
         connect = engine.dialect.connect
 
         def connect_to_file(*args: Any, **kwargs: Any) -> Any:
@@ -367,6 +428,17 @@ class _Move:
 
     def _copy(self) -> None:
         source = self._engine.raw_connection()
+        cursor = source.cursor()
+        cursor.execute("PRAGMA database_list")
+        attached = [name for _, name, path in cursor.fetchall() if name not in ("main", "temp") and not path]
+        cursor.close()
+        if attached:
+            source.close()
+            raise Unusable(
+                f"to the database in memory, {attached[0]!r} is attached, which is in memory, too: a worker with a connection of "
+                "its own would have another one. Attach a file, or give the engine for tests "
+                f"execution_options(schema_translate_map={{{attached[0]!r}: None}})"
+            )
         target = sqlite3.connect(self.path, check_same_thread=False)
         try:
             copied = source.driver_connection.backup(target)  # type: ignore[union-attr]

@@ -27,6 +27,7 @@ _SESSION = re.compile(
     re.I,
 )
 _RESHAPING = re.compile(r"\b(?:alter|drop|rename|truncate|cluster|vacuum)\b|\bcreate\s+or\s+replace\b", re.I)
+_WANDERING = re.compile(r"\bsearch_path\b|^use\b", re.I)
 _DDL = ("create", "alter", "drop", "rename")
 _READS = (
     "select",
@@ -46,6 +47,8 @@ _READS = (
 @dataclass(frozen=True, slots=True)
 class Statement:
     verb: str
+    schema: str
+    """The schema that its table is said to be in."""
     table: str
     writes: bool
     """Changes rows, locks, sequences: something that another Execution may see."""
@@ -53,17 +56,24 @@ class Statement:
     """Leaves something in the connection (a session lock, a setting) that only its end takes away."""
     defines: bool
     """Changes the schema."""
+    wanders: bool
+    """Changes where names without a schema lead to."""
     reshapes: bool
     """May change a table that is there other than row by row."""
     text: str
 
     def names(self, table: str) -> bool:
         """Whether the text has the table's name somewhere."""
-        return re.search(rf"(?<![\w$]){re.escape(table)}(?![\w$])", self.text, re.I) is not None
+        return mentions(self.text, table)
 
     @property
     def label(self) -> str:
         return f"{self.verb}.{self.table}" if self.table else self.verb
+
+
+def mentions(text: str, name: str) -> bool:
+    """Whether a text has this name somewhere, as a whole word."""
+    return re.search(rf"(?<![\w$]){re.escape(name)}(?![\w$])", text, re.I) is not None
 
 
 @lru_cache(maxsize=4096)
@@ -72,7 +82,7 @@ def understand(sql: str) -> Statement:
     text = " ".join(_COMMENT.sub(" ", sql).split())
     first = _VERB.match(text)
     verb = first[1].lower() if first else ""
-    table = ""
+    schema = table = ""
     writes = verb not in _READS
     if verb == "with":
         inner = _WRITE.search(text)
@@ -81,18 +91,22 @@ def understand(sql: str) -> Statement:
     target = _TARGET.search(text) if writes else _FROM.search(text)
     if target is not None:
         table = target["table_in"] or target["table"]
+        schema = target["table"] if target["table_in"] else ""
     if verb in ("savepoint", "release"):
-        table, writes = "", True
+        schema, table, writes = "", "", True
     elif verb == "rollback":
-        verb, table = "rollback-to" if " to " in f"{text.lower()} " else verb, ""
+        verb = "rollback-to" if " to " in f"{text.lower()} " else verb
+        schema = table = ""
     elif not writes and _EFFECTIVE.search(text):
         writes = True
     return Statement(
         verb,
+        schema,
         table,
         writes,
         session=bool(_SESSION.search(text)),
         defines=verb in _DDL,
+        wanders=_WANDERING.search(text) is not None,
         reshapes=_RESHAPING.search(text) is not None,
         text=text,
     )

@@ -63,6 +63,8 @@ class SqlStore:
         self._removed: Rows = {}
         self._outgrown = False
         """Whether the triggers of a journal that has ended are still in the database."""
+        self._adopted = False
+        """Whether another schema is looked at since the tables were reflected."""
         self._failed: str | None = None
         """Why the baseline may be unknown."""
         self._overflow: int | None = None
@@ -134,13 +136,16 @@ class SqlStore:
         self._flavour.follow(worth_following(self._flavour.sizes(rows_max), rows_max))
         self._remember({**self._flavour.look().rows, **self._flavour.read(self._flavour.unsure)})
         guards = self._guards if self._options.prove else None
-        self._tap = DialectTap(self.name, self._identity, self._flavour, gate, self._foresee, guards)
+        self._tap = DialectTap(
+            self.name, self._identity, self._flavour, gate, self._foresee, self._adopt, guards
+        )
         self._tap.attach(self.engine)
 
     def changes(self) -> Delta:
         self._release_sessions()
-        if self._tap.defined:
+        if self._tap.defined or self._adopted:
             self._flavour.reflect()
+            self._adopted = False
         if self._flavour.unchanged():
             self._added, self._removed = {}, {}
             return Delta()
@@ -449,6 +454,23 @@ class SqlStore:
                 f"before `{statement.label}`, the baseline of {self.name!r} could not be read "
                 f"({str(error).strip()}), so that nothing is certain after it"
             )
+
+    def _adopt(self, schema: str) -> str:
+        """From now on this schema is looked at, too; why not, where that cannot be."""
+        url = self.engine.url
+        try:
+            if url.get_backend_name() in ("mysql", "mariadb"):
+                # Its schemas are databases of their own.
+                check_permission(url.set(database=schema), called=repr(schema), allow=self._options.allow)
+        except Unusable:
+            return f"its name does not say that it is for tests; allow=[{schema!r}] allows it"
+        try:
+            self._remember(self._flavour.adopt(schema))
+        except Exception as error:
+            # Nothing of this must reach the job.
+            return str(error).strip()
+        self._adopted = True
+        return ""
 
     def _facts(self, rows: Rows) -> tuple[Fact, ...]:
         facts = []

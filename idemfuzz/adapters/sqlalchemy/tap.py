@@ -62,9 +62,12 @@ class DialectTap:
         flavour: Flavour,
         gate: Gate,
         foresee: Callable[[Any, Statement], None],
+        adopt: Callable[[str], str],
         guards: Guards | None = None,
     ) -> None:
         """``foresee`` is told of a statement that may change tables other than row by row, just before it runs.
+
+        ``adopt`` is told of a schema before the first statement that has to do with it; it returns what speaks against that.
 
         ``guards`` are told of all statements, and may change them.
         """
@@ -80,6 +83,11 @@ class DialectTap:
         self._flavour = flavour
         self._gate = gate
         self._foresee = foresee
+        self._adopt = adopt
+        self._placed: set[str] = set()
+        """Statements whose schemas are looked at, or cannot be."""
+        self._wandering = False
+        """Whether a statement has changed where names without a schema lead to."""
         self._engine: Engine
         self._dialects: list[Any] = []
         self._used: dict[Hashable, dict[int, Any]] = {}
@@ -255,6 +263,10 @@ class DialectTap:
             sql, parameters = self._guards.rewrite(sql, parameters, many=many)
         statement = understand(sql)
         connection = self.plain(getattr(cursor, "_adapt_connection", None) or cursor.connection)
+        if sql not in self._placed or statement.wanders:
+            self._placed.add(sql)
+            for schema in self._flavour.elsewhere(statement, parameters):
+                self.adopt(schema)
         if scope is None:
             if statement.reshapes:
                 self._foresee(connection, statement)
@@ -279,6 +291,14 @@ class DialectTap:
             errors=self._errors(connection, _EXECUTING),
             describe=lambda _: _rows(cursor, statement),
         )
+
+    def adopt(self, schema: str) -> None:
+        """Look at this schema, too; what cannot be looked at is a stranger."""
+        why = self._adopt(schema)
+        if why:
+            stranger = f"the schema {schema!r} beside {self._name!r} ({why})"
+            if stranger not in _strangers:
+                _strangers.append(stranger)
 
     def _effect(
         self,
@@ -420,7 +440,9 @@ class DialectTap:
         if statement.defines:
             # Until it is reflected anew, nothing that is known of the schema holds.
             self._outdated = self._tables
-        if self._outdated is self._tables:
+        self._wandering = self._wandering or statement.wanders
+        elsewhere = dialect.default_schema_name != self._engine.dialect.default_schema_name
+        if self._outdated is self._tables or self._wandering or elsewhere:
             return footprints.unknown(books, autocommit=autocommit)
         return footprints.statement(
             sql,
@@ -503,6 +525,12 @@ class DialectTap:
         if self.joining is not None:
             _part_engines(self._identity)
             self.joining = None
+
+    def settle_in(self, schema: str | None) -> None:
+        """An Engine that the job has made takes this for its default schema."""
+        mine = self._engine.dialect.default_schema_name
+        if schema and mine and schema != mine and schema not in self._flavour.schemas.names:
+            self.adopt(schema)
 
     def welcome(self, connection: Any) -> None:
         """A connection of an Engine that the job has made."""
@@ -657,6 +685,7 @@ def _engine_connected(connection: Any) -> None:
         tap.meet(driver, level)
         if engine is not tap._engine:
             tap.welcome(driver)
+            tap.settle_in(engine.dialect.default_schema_name)
         return
     if any(known._gate.scope() is not None for known in _taps.values()):
         shown_url = engine.url.render_as_string(hide_password=True)

@@ -23,12 +23,12 @@ class SqlWording:
         return str(self._quote(identifier))
 
     def unique_key(self, table: str, columns: Sequence[str]) -> str:
-        index = f"uq_{table}_{columns[0]}"[:_IDENTIFIER_LENGTH_MAX]
-        return f"CREATE UNIQUE INDEX {self.name(index)} ON {self.name(table)} ({self._names(columns)})"
+        index = f"uq_{table.rpartition('.')[2]}_{columns[0]}"[:_IDENTIFIER_LENGTH_MAX]
+        return f"CREATE UNIQUE INDEX {self.name(index)} ON {self._place(table)} ({self._names(columns)})"
 
     def insert_once(self, table: str, columns: Sequence[str], key: Sequence[str]) -> str:
         values = ", ".join(f":{column}" for column in columns)
-        row = f"{self.name(table)} ({self._names(columns)}) VALUES ({values})"
+        row = f"{self._place(table)} ({self._names(columns)}) VALUES ({values})"
         # MariaDB and MySQL have no ON CONFLICT; the row count of their ON DUPLICATE KEY UPDATE does not tell a new row
         # from an old one where the driver counts the rows found.
         if self._is_mysql:
@@ -36,12 +36,15 @@ class SqlWording:
         return f"INSERT INTO {row} ON CONFLICT ({self._names(key)}) DO NOTHING"
 
     def marks(self, table: str, column: str) -> str:
-        return f"CREATE TABLE {self.name(table)} ({self.name(column)} VARCHAR(200) PRIMARY KEY)"
+        return f"CREATE TABLE {self._place(table)} ({self.name(column)} VARCHAR(200) PRIMARY KEY)"
 
     def update(self, table: str, values: Mapping[str, str], where: Sequence[str]) -> str:
         changes = ", ".join(f"{self.name(column)} = {expression}" for column, expression in values.items())
         condition = f" WHERE {' AND '.join(where)}" if where else ""
-        return f"UPDATE {self.name(table)} SET {changes}{condition}"
+        return f"UPDATE {self._place(table)} SET {changes}{condition}"
+
+    def _place(self, table: str) -> str:
+        return ".".join(map(self.name, table.split(".")))
 
     def _names(self, columns: Sequence[str]) -> str:
         return ", ".join(self.name(column) for column in columns)

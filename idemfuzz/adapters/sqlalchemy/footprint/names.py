@@ -39,9 +39,11 @@ class Names:
 
     def table(self, node: exp.Table) -> Table | None:
         db = node.args.get("db")
-        if node.args.get("catalog") or (db is not None and self._fold_identifier(db) != self._schema):
+        if node.args.get("catalog"):
             return None
-        return self.tables.get(self._fold_identifier(node.this))
+        name = self._fold_identifier(node.this)
+        schema = None if db is None else self._fold_identifier(db)
+        return self.tables.get(name if schema in (None, self._schema) else f"{schema}.{name}")
 
     def is_view(self, node: exp.Table) -> bool:
         db = node.args.get("db")
