@@ -1,11 +1,13 @@
 """Stall: a delivery pauses past its lease, another one runs meanwhile, and then the zombie goes on.
 
 A process is suspended, its host swaps, a garbage collection takes long. Nothing tells it that its lock is gone. A
-lease that outlives the longest stall (the time limit of stock RQ's jobs: its horse would not live on) is not outrun.
+lease that outlives the longest stall (the time limit of stock RQ's jobs: its horse would not live on) is not outrun. What only
+has an age, of which nobody says how old it may get, is outrun by the longest stall.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from idemfuzz.abc import Options, Reference
@@ -28,14 +30,15 @@ class StallExplorer:
             events = reference.of_call(call)
             taken = [(event, lease) for event, lease in leases(reference) if event in events]
             for event, lease in taken:
-                if lease >= longest:
+                if longest <= lease < math.inf:
                     continue
+                lapse = longest if lease == math.inf else lease + _SLACK_SECONDS
                 for later in events[events.index(event) : -1]:
                     assert later.point is not None
                     through = (later.point.label, later.point.occurrence)
                     order = (
                         Segment(1, through=through),
-                        Lapse(lease + _SLACK_SECONDS),
+                        Lapse(lapse),
                         Segment(2),
                         Segment(1),
                     )

@@ -50,4 +50,4 @@ class Effect:
     source: Source | None = None
     footprint: Footprint | None = None
     lease_seconds: float | None = None
-    """After how many seconds what it writes is gone by itself; None: it stays."""
+    """After how many seconds what it writes is gone by itself; None: it stays; infinity: it has an age, which jobs may judge."""

@@ -672,6 +672,22 @@ CASES = [
         notes=("IDM401",),
     ),
     Case(
+        v.take_over_what_is_old,
+        lambda w: v.take_over_what_is_old(w.db, 7),
+        tables=[*v.SHOP, v.holds],
+        seed=v.seed_hold,
+        notes=("IDM401",),
+    ),
+    Case(
+        v.ship_under_lease_in_a_value,
+        lambda w: v.ship_under_lease_in_a_value(w.db, w.redis, 7),
+        uses="db redis",
+        on=PAIRS,
+        tables=v.SHOP,
+        seed=v.seed_order,
+        notes=("IDM401",),
+    ),
+    Case(
         v.charge_under_key,
         lambda w: v.charge_under_key(w.db, w.gateway, 7),
         uses="db gateway",

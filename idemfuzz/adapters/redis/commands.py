@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from idemfuzz.adapters.lease import lease_in
+
 __all__ = [
     "BLOCKING",
     "SILENT",
@@ -123,7 +125,12 @@ def block_seconds(name: str, args: Sequence[Any]) -> float | None:
 
 
 def lease_seconds(name: str, args: Sequence[Any]) -> float | None:
-    """After how many seconds what the command writes expires; None: never, or not before a given date."""
+    """After how many seconds what the command writes expires, or is to be taken for that (`lease_in`); None: never."""
+    found = [_expiry_seconds(name, args), None if is_read(name, args) else lease_in(args[1:])]
+    return min((seconds for seconds in found if seconds is not None), default=None)
+
+
+def _expiry_seconds(name: str, args: Sequence[Any]) -> float | None:
     try:
         if name in ("EXPIRE", "SETEX"):
             return float(args[2])

@@ -15,10 +15,10 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from idemfuzz.abc import Errors, Gate
+from idemfuzz.adapters.lease import lease_in
 from idemfuzz.adapters.sqlalchemy.awaited import closing, forget, is_async, plain
 from idemfuzz.adapters.sqlalchemy.footprint import Books, Footprints, Isolation, isolation_of, literal
 from idemfuzz.adapters.sqlalchemy.joining import Joining
-from idemfuzz.adapters.sqlalchemy.lease import lease_in
 from idemfuzz.adapters.sqlalchemy.reconnection import Reconnections, disconnected, reveals
 from idemfuzz.adapters.sqlalchemy.statement import Statement, shown, understand
 from idemfuzz.model import Access, Effect, FaultKind, Source
