@@ -15,11 +15,14 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from idemfuzz.engine.source import is_library_file
+from idemfuzz.engine.strands import Strand, Strands
 from idemfuzz.model import NOTHING, Effect, Ending, Footprint
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 _SWALLOWED_MAX = 20
 _park = threading.Event()
+_POOLS = ThreadPoolExecutor.submit.__code__.co_filename
 
 
 class Killed(BaseException):
@@ -191,6 +195,10 @@ class Execution:
     def leave(self) -> None:
         """The Effect is over."""
 
+    def strand(self) -> AbstractContextManager[object]:
+        """A thread of the job's is about to be started: what it does within this is a strand's. Called by who starts it."""
+        return nullcontext()
+
     def give_way(self) -> bool:
         """Let other strands have an Effect each, for one may hold the lock that is wanted; False if there is none."""
         return False
@@ -257,10 +265,12 @@ class ThreadExecution(Execution):
     ) -> None:
         super().__init__(trial, call, delivery, body, overlapping=overlapping)
         self._ended = threading.Event()
-        self._switches = -1
-        """How often its thread had gone to sleep when it was last looked at."""
-        self._grant = threading.Lock()
-        self._grant.acquire()
+        self._strand = Strand(-1)
+        self._strands = Strands()
+        self._cancelled: BaseException | None = None
+        """What the worker breaks it off with, as soon as the body's own thread is at work."""
+        self._grants: list[threading.Lock] = []
+        """What those wait for who stand."""
         context = contextvars.copy_context()
         self._thread = threading.Thread(
             target=context.run, args=(self._run,), name=f"idemfuzz-delivery-{call}.{delivery}", daemon=True
@@ -276,26 +286,56 @@ class ThreadExecution(Execution):
         return self._ended.wait(timeout_seconds)
 
     def can_stand(self) -> bool:
-        return threading.current_thread() is self._thread
+        return threading.current_thread() is self._thread or (
+            self._strands.mine is not None and self.ending is None
+        )
 
     def stand(self, announce: Callable[[], None]) -> None:
+        grant = threading.Lock()
+        grant.acquire()
+        self._grants.append(grant)
+        self._strands.standing += 1
         announce()
-        self._grant.acquire()
+        grant.acquire()
+        self._strands.standing -= 1
 
     def go(self) -> None:
-        if self._grant.locked():
-            self._grant.release()
+        if self._grants:
+            self._grants.pop().release()
+        while self.dead and self._grants:
+            self._grants.pop().release()
 
     def rests(self) -> bool:
-        try:
-            with open(f"/proc/self/task/{self._thread.native_id}/status") as status:
-                told = dict(line.split(":", 1) for line in status)
-        except OSError:
-            return False
-        switches = int(told["voluntary_ctxt_switches"]) + int(told["nonvoluntary_ctxt_switches"])
-        same = switches == self._switches
-        self._switches = switches
-        return same and told["State"].split()[0] == "S" and self._may_wait_for_a_lock()
+        return self._strands.rest(self._strand) and self._may_wait_for_a_lock()
+
+    @property
+    def crowded(self) -> bool:
+        return self.overlapping or self._strands.several
+
+    def strand(self) -> AbstractContextManager[object]:
+        return self._strands.start()
+
+    def enter(self) -> None:
+        self._come_to_pass()
+        if self._strands.several:
+            self._strands.enter(self._strand)
+
+    def leave(self) -> None:
+        self._strands.leave(self._strand)
+
+    def give_way(self) -> bool:
+        return self._strands.give_way(self._strand)
+
+    def cancel(self, error: BaseException) -> None:
+        # A signal's handler runs on the body's own thread, whichever one is at work.
+        self._cancelled = error
+        self._come_to_pass()
+
+    def _come_to_pass(self) -> None:
+        error = self._cancelled
+        if error is not None and threading.current_thread() is self._thread:
+            self._cancelled = None
+            raise error
 
     def _may_wait_for_a_lock(self) -> bool:
         """Not if its thread expects an answer from a server: a driver that connects goes on without any other delivery."""
@@ -320,10 +360,12 @@ class ThreadExecution(Execution):
 
     def _run(self) -> None:
         here.execution = self
+        self._strand.begin()
         try:
             result = self._body()
             if inspect.iscoroutine(result):
                 result = asyncio.run(result)
+            self._come_to_pass()
             self.result = result
             self._finish(Ending.KILLED if self.dead else Ending.OK)
         except BaseException as error:
@@ -347,33 +389,65 @@ def _let_go(error: BaseException) -> None:
 
 
 class Inheritance:
-    """Threads that a job starts work for the job's Execution, too."""
+    """Threads that a job starts work for the job's Execution, too, and so does what it hands to a pool of threads."""
 
     def __init__(self) -> None:
         self._start = threading.Thread.start
+        self._submit = ThreadPoolExecutor.submit
 
     def install(self) -> None:
-        start = self._start
+        start, submit = self._start, self._submit
 
         def inheriting(thread: threading.Thread) -> None:
             execution = here.execution
-            if execution is not None:
-                run = thread.run
-
-                def run_for_execution() -> None:
-                    here.execution = execution
-                    try:
-                        run()
-                    except Killed:
-                        pass
-
-                thread.run = run_for_execution  # type: ignore[method-assign]
+            starter = sys._getframe(1).f_code.co_filename
+            # A pool's thread may work for many, one after the other.
+            if execution is not None and starter != _POOLS:
                 # A connection's own thread, such as aiosqlite's, lives as long as the connection.
-                if not (thread.daemon and is_library_file(sys._getframe(1).f_code.co_filename)):
-                    execution.trial.helpers.append(thread)
+                lasting = thread.daemon and is_library_file(starter)
+                thread.run = _for(  # type: ignore[method-assign]
+                    execution, nullcontext() if lasting else execution.strand(), thread.run, alone=True
+                )
+                if not lasting:
+                    execution.trial.helpers.append(thread.join)
             start(thread)
 
+        def submitting(pool: Any, work: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
+            execution = here.execution
+            if execution is None:
+                return submit(pool, work, *args, **options)
+            future = submit(pool, _for(execution, execution.strand(), work), *args, **options)
+            execution.trial.helpers.append(lambda timeout: wait([future], timeout))
+            return future
+
         threading.Thread.start = inheriting  # type: ignore[method-assign, assignment]
+        ThreadPoolExecutor.submit = submitting  # type: ignore[method-assign]
 
     def remove(self) -> None:
         threading.Thread.start = self._start  # type: ignore[method-assign]
+        ThreadPoolExecutor.submit = self._submit  # type: ignore[method-assign]
+
+
+def _for(
+    execution: Execution,
+    strand: AbstractContextManager[object],
+    work: Callable[..., Any],
+    *,
+    alone: bool = False,
+) -> Callable[..., Any]:
+    """The same work, done for an Execution on another thread; ``alone``: nobody but the terminal hears of its end."""
+
+    def done_for(*args: Any, **options: Any) -> Any:
+        before = here.execution
+        here.execution = execution
+        try:
+            with strand:
+                return work(*args, **options)
+        except BaseException:
+            if not alone or not execution.trial.disturbed:
+                raise
+            return None
+        finally:
+            here.execution = before
+
+    return done_for

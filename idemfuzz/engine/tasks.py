@@ -15,10 +15,12 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from idemfuzz.engine import switching
 from idemfuzz.engine.execution import Execution, Killed, Line, Standing, here
+from idemfuzz.engine.strands import Strand, Strands
 from idemfuzz.model import Ending
 
 if TYPE_CHECKING:
@@ -68,6 +70,10 @@ class TaskExecution(Execution):
         self._queue: deque[asyncio.Future[None]] = deque()
         """The strands that stand before theirs."""
         self._effects_over = 0
+        self._threads = Strands()
+        """What it has handed to threads (`asyncio.to_thread`)."""
+        self._thread = Strand(-1)
+        self._thread.begin()
         self._naps: list[_Nap] = []
         self._idle = 0
 
@@ -109,8 +115,12 @@ class TaskExecution(Execution):
 
     # -- strands -----------------------------------------------------------------------------------------
 
+    def strand(self) -> AbstractContextManager[object]:
+        return self._threads.start()
+
     def enter(self) -> None:
         if not switching.can_wait():
+            self._threads.enter(self._thread)
             return
         if not self._inside:
             self._inside = True
@@ -132,6 +142,7 @@ class TaskExecution(Execution):
 
     def leave(self) -> None:
         if not switching.can_wait():
+            self._threads.leave(self._thread)
             return
         self._effects_over += 1
         if self._queue:
@@ -150,10 +161,12 @@ class TaskExecution(Execution):
 
     @property
     def crowded(self) -> bool:
-        return self.overlapping or bool(self._children)
+        return self.overlapping or bool(self._children) or self._threads.several
 
     def give_way(self) -> bool:
-        if not self._children or not switching.can_wait():
+        if not switching.can_wait():
+            return self._threads.give_way(self._thread)
+        if not self._children:
             return False
         over = self._effects_over
         turn = self._loop.create_future()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -110,7 +109,8 @@ class Trial:
         self.plan = plan
         self.options = options
         self._memory = memory
-        self.helpers: list[threading.Thread] = []
+        self.helpers: list[Callable[[float], object]] = []
+        """Wait for what the job has left running, for so many seconds."""
         self.abandoned: list[Execution] = []
         self._scheduler = scheduler
         self._opaque = opaque
@@ -144,8 +144,8 @@ class Trial:
         return self.plan != Plan() or self._scheduler is not None
 
     def result(self) -> TrialResult:
-        for thread in self.helpers:
-            thread.join(self.options.timeout)
+        for ends in self.helpers:
+            ends(self.options.timeout)
         plan = self.plan
         if self._scheduler is not None:
             plan = replace(plan, overlap=schedule_of(self._steps, self._lapses))

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import dropwhile
 
 from idemfuzz.abc import Options, Reference
 from idemfuzz.explorers.points import leases
-from idemfuzz.model import Lapse, Plan, Segment
+from idemfuzz.model import Access, Lapse, Plan, Segment
 
 _STALL_SECONDS_MAX = 180.0
 _SLACK_SECONDS = 1.0
@@ -33,7 +34,9 @@ class StallExplorer:
                 if longest <= lease < math.inf:
                     continue
                 lapse = longest if lease == math.inf else lease + _SLACK_SECONDS
-                for later in events[events.index(event) : -1]:
+                # Nobody sees it, nor how old it is, before it is committed.
+                rest = events[events.index(event) : -1]
+                for later in dropwhile(lambda e: e.effect and e.effect.access is not Access.DURABLE, rest):
                     assert later.point is not None
                     through = (later.point.label, later.point.occurrence)
                     order = (

@@ -113,6 +113,7 @@ ROWS = [
         tables=[users, rows.entries],
         on=[POSTGRESQL],
     ),
+    Case(rows.import_on_threads, "IDM101", DUPLICATE, 4, {"emails": PEOPLE}, tables=[contacts]),
     Case(rows.sign_up_member, "IDM101", DUPLICATE, 4, {"email": EMAIL}, tables=[members]),
     Case(rows.import_contacts, "IDM101", DUPLICATE, 4, {"emails": PEOPLE}, tables=[contacts]),
     Case(rows.tag_article, "IDM101", DUPLICATE, 4, {"article_id": 1, "tags": [3, 5]}, tables=[article_tags]),

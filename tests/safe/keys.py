@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -286,3 +288,18 @@ def publish_twice_patiently(cache: Redis, sku: str, cents: int) -> None:
             if attempt == 2:
                 raise
             time.sleep(2**attempt)
+
+
+def mark_on_threads(redis: Redis, ids: Sequence[int]) -> None:
+    """A pool of threads, whose errors are the job's."""
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda number: redis.set(f"mark:{number}", "done"), ids))
+
+
+_POOL = ThreadPoolExecutor(2)
+
+
+def mark_on_the_modules_threads(redis: Redis, ids: Sequence[int]) -> None:
+    """Threads that outlive the job, and work for whoever comes."""
+    for future in [_POOL.submit(redis.set, f"mark:{number}", "done") for number in ids]:
+        future.result()

@@ -359,6 +359,13 @@ CASES = [
     Case(
         c.write_receipt, lambda w: c.write_receipt(w.db, "A-1"), on=(POSTGRESQL,), seed=c.create_view_schema
     ),
+    Case(r.mark_on_threads, lambda w: r.mark_on_threads(w.redis, [1, 2]), uses="redis", on=PAIRS),
+    Case(
+        r.mark_on_the_modules_threads,
+        lambda w: r.mark_on_the_modules_threads(w.redis, [1, 2]),
+        uses="redis",
+        on=PAIRS,
+    ),
     Case(
         c.choose_plan,
         lambda w: c.choose_plan(w.db, "tenant_a", "team", 5),

@@ -572,7 +572,8 @@ class DialectTap:
         if self.level is not None and self._levels.get(id(connection), (None, None))[1] != self.level:
             self._engine.dialect.set_isolation_level(taken, self.level)  # type: ignore[arg-type]
         if record.info.get(_WELCOMED) is not self._here:
-            # SQLAlchemy clears the record's notes when it connects anew.
+            # SQLAlchemy clears the record's notes when it connects anew; the number may have been another connection's.
+            self._hasty.discard(id(connection))
             self._flavour.welcome(connection)
             record.info[_WELCOMED] = self._here
 
