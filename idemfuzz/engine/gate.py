@@ -50,9 +50,16 @@ class TrialGate:
         return result
 
     def aside(self, action: Callable[[], T]) -> T:
-        if here.execution is None or not switching.can_wait():
+        execution = here.execution
+        if execution is None or not switching.can_wait():
             return action()
-        result: T = switching.wait(asyncio.get_running_loop().run_in_executor(_asides(), action))
+        # It is part of the Effect under way, and no strand of the job's.
+        here.execution = None
+        try:
+            future = asyncio.get_running_loop().run_in_executor(_asides(), action)
+        finally:
+            here.execution = execution
+        result: T = switching.wait(future)
         return result
 
     def perform(
