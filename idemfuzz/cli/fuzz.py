@@ -6,16 +6,12 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import pytest
 
 from idemfuzz.cli.fuzz_crew import fuzz_in_processes, fuzz_via
 from idemfuzz.cli.fuzz_display import MAX_SECONDS, Asked, FuzzDisplay
-
-if TYPE_CHECKING:
-    pass
 
 
 def seconds_option(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -25,9 +21,12 @@ def seconds_option(context: click.Context, parameter: click.Parameter, value: st
     if value is None:
         return None
     try:
-        return seconds_of(value)
+        seconds = seconds_of(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+    if not seconds:
+        raise click.BadParameter(f"{value!r} leaves no time for a search; expected a time above 0, as in 30m")
+    return seconds
 
 
 def shard_option(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int]:
@@ -122,17 +121,20 @@ def command(
         "seed": seed,
     }
     if processes is None and shard == (1, 1) and status is None:
-        processes = _configured_processes(profile)
+        processes = _configured("processes", profile)
+    most = max_findings if max_findings is not None else _configured("max_findings", profile)
     if via is not None:
         if shard != (1, 1):
             raise click.UsageError("--via and --shard cannot be combined: --via makes shards of its own")
         seconds = max_time if max_time is not None else _configured_seconds(profile)
-        raise click.exceptions.Exit(fuzz_via(via, processes or 1, seconds, report, quiet=quiet))
+        raise click.exceptions.Exit(
+            fuzz_via(via, processes or 1, seconds, report, quiet=quiet, findings_max=most)
+        )
     if processes is not None and processes > 1:
         if shard != (1, 1):
             raise click.UsageError("-n and --shard cannot be combined: -n makes shards of its own")
         _check_importable(targets)
-        raise click.exceptions.Exit(fuzz_in_processes(processes, report, quiet=quiet))
+        raise click.exceptions.Exit(fuzz_in_processes(processes, report, quiet=quiet, findings_max=most))
     asked = Asked({name: value for name, value in given.items() if value is not None}, resume, shard)
     arguments = arguments_for(targets, expression, pytest_args)
     arguments += [] if profile is None else [f"--idemfuzz-profile={profile}"]
@@ -173,10 +175,10 @@ def _stopping(display: FuzzDisplay) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _configured_processes(profile: str | None) -> int | None:
+def _configured(key: str, profile: str | None) -> int | None:
     from idemfuzz.configuration import configuration
 
-    found = configuration(Path.cwd(), profile).fuzz.get("processes")
+    found = configuration(Path.cwd(), profile).fuzz.get(key)
     return int(found) if found is not None else None
 
 

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from idemfuzz.cli import EXIT_FOUND, EXIT_HOLDS, EXIT_UNUSABLE
-from idemfuzz.cli.fuzz_display import IDLE, PLAIN_SECONDS, STATUS_SECONDS, is_idle, told
+from idemfuzz.cli import EXIT_FOUND, EXIT_UNUSABLE
+from idemfuzz.cli.fuzz_display import PLAIN_SECONDS, STATUS_SECONDS, judged, told
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from idemfuzz.reporting.screen import Screen
 
 
-def fuzz_in_processes(processes: int, report: Sequence[str], *, quiet: bool) -> int:
+def fuzz_in_processes(
+    processes: int, report: Sequence[str], *, quiet: bool, findings_max: int | None = None
+) -> int:
     """Start a process for each part, show them as one, and gather what they found."""
     import tempfile
 
@@ -36,10 +38,18 @@ def fuzz_in_processes(processes: int, report: Sequence[str], *, quiet: bool) -> 
             part = LocalPart(number, processes, own_arguments(), folder)
             stack.callback(part.close)
             parts.append(part)
-        return CrewDisplay(screen, parts, quiet=quiet).watch(report)
+        return CrewDisplay(screen, parts, quiet=quiet, findings_max=findings_max).watch(report)
 
 
-def fuzz_via(url: str, parts: int, seconds: float, report: Sequence[str], *, quiet: bool) -> int:
+def fuzz_via(
+    url: str,
+    parts: int,
+    seconds: float,
+    report: Sequence[str],
+    *,
+    quiet: bool,
+    findings_max: int | None = None,
+) -> int:
     """Hand the parts to RQ's workers, and gather what they find."""
     import importlib.util
 
@@ -68,7 +78,8 @@ def fuzz_via(url: str, parts: int, seconds: float, report: Sequence[str], *, qui
                 f"Nobody takes them yet. On each machine, in the project's folder: rq worker {QUEUE} --url {redact(url)}",
                 style="yellow",
             )
-        return CrewDisplay(screen, made, quiet=quiet, keep_in=Path.cwd()).watch(report)
+        display = CrewDisplay(screen, made, quiet=quiet, findings_max=findings_max, keep_in=Path.cwd())
+        return display.watch(report)
 
 
 def own_arguments() -> list[str]:
@@ -90,17 +101,28 @@ class CrewDisplay:
     """Shows parts as one campaign."""
 
     def __init__(
-        self, screen: Screen, parts: Sequence[Part], *, quiet: bool, keep_in: Path | None = None
+        self,
+        screen: Screen,
+        parts: Sequence[Part],
+        *,
+        quiet: bool,
+        findings_max: int | None = None,
+        keep_in: Path | None = None,
     ) -> None:
         self._screen = screen
         self._parts = parts
         self._quiet = quiet
+        self._findings_max = findings_max
         self._keep_in = keep_in
         """Where findings are written; None where the parts have done so themselves."""
         self._told: set[str] = set()
         self._findings: dict[str, dict[str, Any]] = {}
         """By id, also those of parts that have died or begun anew since."""
         self._stopped = ""
+        self._ending = False
+        """Whether the parts have been asked to end."""
+        self._left = False
+        """Whether nobody waits any longer for parts that have not ended."""
 
     def watch(self, report: Sequence[str]) -> int:
         """Until all have ended; the exit code."""
@@ -113,9 +135,11 @@ class CrewDisplay:
                     Live(console=self._screen.console, auto_refresh=False, transient=True)
                 )
             said = time.monotonic()
-            while not all(part.ended() for part in self._parts):
+            while not self._left and not all(part.ended() for part in self._parts):
                 time.sleep(STATUS_SECONDS / 2)
                 self._tell_findings()
+                if self._findings_max is not None and len(self._gathered()) >= self._findings_max:
+                    self._end_parts()
                 standing = self._standing()
                 if live is not None:
                     from idemfuzz.reporting.fuzz import panel
@@ -133,9 +157,9 @@ class CrewDisplay:
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def stop(number: int, frame: object) -> None:
+            self._left = bool(self._stopped)
             self._stopped = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-            for part in self._parts:
-                part.stop()
+            self._end_parts()
 
         for number in before:
             signal.signal(number, stop)
@@ -144,6 +168,13 @@ class CrewDisplay:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _end_parts(self) -> None:
+        """Ask each, once, to end after the trial that runs."""
+        if not self._ending:
+            self._ending = True
+            for part in self._parts:
+                part.stop()
 
     def _reports(self) -> list[dict[str, Any]]:
         reports = [status for part in self._parts if (status := part.status()) is not None]
@@ -189,7 +220,8 @@ class CrewDisplay:
         screen, reports = self._screen, self._reports()
         self._tell_findings()
         found = self._gathered()
-        troubles = [trouble for part in self._parts if (trouble := part.trouble())]
+        troubles = [trouble for part in self._parts if part.ended() and (trouble := part.trouble())]
+        troubles += [f"part {part.name} was not waited for" for part in self._parts if not part.ended()]
         for trouble in troubles:
             screen.say(f"Note: {trouble}", style="yellow")
         if self._stopped:
@@ -204,7 +236,9 @@ class CrewDisplay:
             screen.say()
             for line in told(entry):
                 screen.say(line)
+        # A part that begins anew knows what it found before.
         known = {one["id"]: one for part in reports for one in part["known"]}
+        known = {one: fate for one, fate in known.items() if one not in self._findings}
         counts = {
             fate: sum(one["fate"] == fate for one in known.values()) for fate in ("STILL FAILING", "FIXED")
         }
@@ -214,13 +248,16 @@ class CrewDisplay:
             f"Findings: {len(found)} new, {len(failing)} known and still failing, {counts['FIXED']} fixed",
             style="bold red" if found or failing else "bold green",
         )
-        document = {**reports[0], "standing": merged(reports), "known": list(known.values())}
+        document = {
+            **reports[0],
+            "stopped": self._stopped,
+            "standing": merged(reports),
+            "known": list(known.values()),
+        }
         document["findings"] = [self._findings[entry.id] for entry in found]
         for target in report:
             write_json(Path(target.partition("=")[2]), document)
         if found or failing:
             return EXIT_FOUND
-        idle = is_idle(self._stopped, (target.examples for target in self._standing().targets))
-        if idle:
-            screen.say(IDLE, style="bold yellow")
-        return EXIT_UNUSABLE if troubles or idle else EXIT_HOLDS
+        code = judged(screen, self._standing(), self._stopped)
+        return EXIT_UNUSABLE if troubles else code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ _LIVE_SECONDS = 0.25
 PLAIN_SECONDS = 10.0
 STATUS_SECONDS = 1.0
 MAX_SECONDS = 600.0
+_NAMED_MAX = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,9 @@ class FuzzDisplay(Display):
     def _on_found(self, entry: Entry) -> None:
         self._screen.say(f"✗ {entry.code}  {entry.title}  {entry.target}  [{entry.id}]", style="bold red")
         self._screen.say(f"  {entry.summary}")
+        if self._status is not None:
+            # Whatever ends this part now, whoever started it knows of this.
+            self._tell_status()
 
     def _on_replay(self, fate: Replayed) -> None:
         self.fates.append(fate)
@@ -235,7 +239,6 @@ class FuzzDisplay(Display):
         still = [fate for fate in self.fates if fate.fate is Fate.STILL_FAILING]
         failing = [fate for fate in still if fate.entry.id not in campaign.accepted]
         fixed = [fate for fate in self.fates if fate.fate is Fate.FIXED]
-        unusable = [target for target in campaign.targets.values() if target.unusable]
         for entry in [] if self._quiet else campaign.findings:
             screen.say()
             for line in told(entry):
@@ -251,13 +254,10 @@ class FuzzDisplay(Display):
         screen.say(f"Findings: {', '.join(parts)}", style="bold red" if bad else "bold green")
         if bad:
             return EXIT_FOUND
+        if self._interrupted:
+            return EXIT_UNUSABLE
         # Of a part, whoever started it judges, with all the others.
-        idle = self._status is None and is_idle(
-            campaign.stopped, (target.examples for target in campaign.targets.values())
-        )
-        if idle:
-            screen.say(IDLE, style="bold yellow")
-        return EXIT_UNUSABLE if unusable or idle or self._interrupted else EXIT_HOLDS
+        return EXIT_HOLDS if self._status is not None else judged(screen, self._standing(), campaign.stopped)
 
     def to_json(self) -> dict[str, Any]:
         """The report for programs."""
@@ -286,12 +286,21 @@ class FuzzDisplay(Display):
         }
 
 
-IDLE = "No search came to its end before the time was up, so nothing can be claimed. Give it more: --max-time"
-
-
-def is_idle(stopped: str, examples: Iterable[int]) -> bool:
-    """Whether a campaign ran out of time before it had searched a single example: that is no pass."""
-    return not stopped and not any(examples)
+def judged(screen: Screen, standing: Standing, stopped: str) -> int:
+    """The exit code of a campaign without findings: not having searched something is no pass, and says why."""
+    unsearched = [target for target in standing.targets if target.is_unsearched]
+    if unsearched:
+        names = ", ".join(target.name for target in unsearched[:_NAMED_MAX])
+        more = f" and {len(unsearched) - _NAMED_MAX} more" if len(unsearched) > _NAMED_MAX else ""
+        screen.say(f"Nothing can be claimed of {names}{more}: see above", style="bold yellow")
+        return EXIT_UNUSABLE
+    if not stopped and not any(target.examples for target in standing.targets):
+        screen.say(
+            "No search came to its end before the time was up, so nothing can be claimed. Give it more: --max-time",
+            style="bold yellow",
+        )
+        return EXIT_UNUSABLE
+    return EXIT_HOLDS
 
 
 def told(entry: Entry) -> Iterator[str]:

@@ -36,6 +36,12 @@ class TargetStanding:
     findings: int = 0
     unusable: str = ""
     refused: Mapping[str, int] = field(default_factory=dict)
+    """How often it failed without any duplicate, by the error."""
+
+    @property
+    def is_unsearched(self) -> bool:
+        """Whether it had its turns, and nothing can be said of it."""
+        return bool(self.unusable or (self.refused and not self.examples))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +173,18 @@ def _left(standing: Standing) -> Iterator[str]:
             more = len(target.missed) - _NAMED_MAX
             told = ", ".join(target.missed[:_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
             yield f"{name}: no fault struck at {clean(told)}"
-        for text, times in list(target.refused.items())[:3]:
-            yield f"{name}: {counted(times, 'example')} with which it fails without any duplicate ({clean(text)})"
+        if target.refused:
+            total, text = sum(target.refused.values()), max(target.refused, key=target.refused.__getitem__)
+            others = (
+                f", and {counted(len(target.refused) - 1, 'other error')}" if len(target.refused) > 1 else ""
+            )
+            each = (
+                "was not searched, as it fails without any duplicate with each of "
+                if not target.examples
+                else ""
+            )
+            with_which = "" if each else " with which it fails without any duplicate"
+            yield f"{name}: {each}{counted(total, 'example')}{with_which} ({clean(text)}{others})"
 
 
 def _points(standing: Standing) -> tuple[int, int]:

@@ -244,6 +244,7 @@ def test_ctrl_c_ends_it_cleanly_and_it_goes_on(
     [
         (("fuzz", "nope"), "neither a path here"),
         (("fuzz", "jobs", "--max-time", "soon"), "soon"),
+        (("fuzz", "jobs", "--max-time", "0s"), "leaves no time"),
         (("fuzz", "jobs", "--shard", "3/2"), "expected I/N"),
         (("fuzz", "jobs", "--profile", "nigthly"), "did you mean 'nightly'"),
         (("fuzz", "jobs", "--report", "xml=a"), "expected json=FILE"),
@@ -293,3 +294,17 @@ def test_a_campaign_that_searched_nothing_is_no_pass(idemfuzz: Run, parts: tuple
     done = idemfuzz("fuzz", "jobs", "-k", "right", "--max-time", "1ms", *parts)
     assert done.returncode == 2, done.stdout
     assert "nothing can be claimed" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("parts", [(), ("-n", "2")])
+def test_a_job_that_fails_with_each_example_is_no_pass(
+    idemfuzz: Run, project: Path, parts: tuple[str, ...]
+) -> None:
+    """Beside one that holds: what was never searched is named, and the campaign does not end with 0."""
+    (project / "jobs.py").write_text(
+        JOBS.replace("def picky(email: str):", "def picky(email: str):\n    raise LookupError(email)\n")
+    )
+    done = idemfuzz("fuzz", "jobs", "--max-time", "10s", *parts)
+    assert done.returncode == 2, done.stdout
+    assert "Nothing can be claimed of jobs:picky" in done.stdout
+    assert "jobs:picky: was not searched, as it fails without any duplicate with each of" in done.stdout
