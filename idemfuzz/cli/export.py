@@ -13,16 +13,11 @@ from idemfuzz.abc import Unusable
 
 @click.command("export")
 @click.argument("which", metavar="ID|FILE")
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    help="Write it there, or to the end of the file of the test that found it.",
-)
+@click.option("-o", "--output", metavar="FILE", help="Write it there; to a file that is there it is added.")
 def command(which: str, output: str | None) -> None:
     """Write a regression test for a saved finding: the marker, the plan, and the values that were found.
 
-    Without -o it is printed. A file that is there is not overwritten; only the test's own file is added to.
+    Without -o it is printed. What a marked test found is added to that test's own file, whose imports and fixtures it uses.
     """
     from idemfuzz.cli.replay import chosen
     from idemfuzz.fuzz.export import exported
@@ -33,26 +28,21 @@ def command(which: str, output: str | None) -> None:
         told = ", ".join(entry.id for entry in entries)
         raise click.BadParameter(f"{which!r} names {len(entries)} findings: {told}", param_hint="ID|FILE")
     made = exported(entries[0], Path.cwd())
+    home = None if made.beside is None else os.path.relpath(made.beside)
     if output is None:
-        if made.beside is not None:
-            click.echo(f"# To be added to {os.path.relpath(made.beside)}:", err=True)
+        if home is not None:
+            place = f", to its class {'.'.join(made.owners)}" if made.owners else ""
+            click.echo(f"# To be added to {home}{place}:", err=True)
         click.echo(made.text, nl=False)
         return
     path = Path(output)
+    if made.beside is not None and path.resolve() != made.beside.resolve():
+        raise Unusable(f"the test uses what {home} has; write it there: -o {home}")
     try:
-        if path.exists():
-            if made.beside is None or path.resolve() != made.beside.resolve():
-                raise Unusable(f"{output!r} is there already, and is not overwritten; name another file")
-            before = path.read_text(encoding="utf-8")
-            if made.text.strip() in before:
-                raise Unusable(f"{output!r} has this test already")
-            path.write_text(f"{before.rstrip()}\n\n\n{made.text}", encoding="utf-8")
-        elif made.beside is not None:
-            raise Unusable(
-                f"the test uses what {os.path.relpath(made.beside)} has; write it there: -o {os.path.relpath(made.beside)}"
-            )
-        else:
-            path.write_text(made.text, encoding="utf-8")
-    except OSError as error:
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        path.write_text(made.added_to(before) if before.strip() else made.text, encoding="utf-8")
+    except Unusable as error:
+        raise Unusable(f"nothing is written to {output!r}: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
         raise Unusable(f"{output!r} cannot be written: {error}") from error
-    click.echo(f"Written to {output}.")
+    click.echo(f"{'Added' if before.strip() else 'Written'} to {output}.")

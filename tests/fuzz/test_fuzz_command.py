@@ -182,7 +182,8 @@ def test_a_run_finds_replays_exports_and_sees_the_mend(idemfuzz: Run, project: P
     assert 'picky("aaaa")' in text
     assert "def test_picky_delivered_twice():" in text
     assert (
-        "is there already" in idemfuzz("export", by_target["jobs:picky"], "-o", "test_regression.py").stdout
+        "has this test already"
+        in idemfuzz("export", by_target["jobs:picky"], "-o", "test_regression.py").stdout
     )
     done = idemfuzz("export", by_target["test_jobs.py::test_picky"], "-o", "test_jobs.py")
     assert done.returncode == 0, done.stdout

@@ -136,3 +136,21 @@ def test_a_state_without_a_setup_is_refused():
         idemfuzz.register(print, state=1)
     with pytest.raises(idemfuzz.Unusable, match="cannot be called with it"):
         idemfuzz.register(print, state=1, setup=lambda: None)
+
+
+def test_an_async_test_with_settings_of_its_own_is_searched(suite):
+    result = suite(
+        PICKY
+        + """
+import pytest
+
+@pytest.mark.idempotent(job=picky)
+@settings(max_examples=60, deadline=1)
+@given(email=st.text(alphabet="ab", max_size=9))
+@pytest.mark.asyncio
+async def test_picky(engine, email):
+    picky(email)
+""",
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*Found with*email='aaaa'*", "*IDM101*"])
