@@ -1,7 +1,8 @@
 """The corpus: findings as JSON files below ``.idemfuzz/`` that replay in a fresh process. Never pickle.
 
 One file per finding, ``.idemfuzz/<target>/<code>-<mechanism>.json``, written whole or not at all, so that a kill at any
-moment loses nothing that was found. A file that cannot be read is moved to ``.idemfuzz/damaged/`` and told of; it stops nobody.
+moment loses nothing that was found. A file that holds no finding is moved to ``.idemfuzz/damaged/`` and told of; one of a newer version,
+or that cannot be read, stays where it is and is told of. Neither stops anybody.
 Files of format 1 (a plan alone) are read, too.
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 from idemfuzz import __version__
 from idemfuzz.abc import Unusable
 from idemfuzz.model import (
+    PLAN_VERSION,
     EventKind,
     Example,
     Finding,
@@ -41,6 +43,7 @@ __all__ = [
     "DAMAGED",
     "FOLDER",
     "FORMAT",
+    "Damaged",
     "Entry",
     "differing_step",
     "entries",
@@ -65,6 +68,10 @@ _LEFTOVER_SECONDS = 3600.0
 _TEXT_MAX = 500
 
 
+class Damaged(PlanError):
+    """What a file holds is no finding, and never will be; a file that cannot be read now, or here, is another matter."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One finding as it is kept."""
@@ -86,6 +93,8 @@ class Entry:
     """The values of the example by name, for people."""
     unsaved: str = ""
     """Why the example is not kept: a value in it has no JSON form."""
+    is_redacted: bool = False
+    """Whether values of the example were hidden, so that what is kept is not what was found."""
     steps: tuple[str, ...] = ()
     """What happened, a line per effect, fault and end: where a replay leaves it, the job has changed."""
     source: str = ""
@@ -145,10 +154,10 @@ def entry_of(
     plan = finding.counterexample.plan
     places = sorted({f"{difference.store}/{difference.group}" for difference in finding.differences})
     mechanism = mechanism_of(plan)
-    kept, unsaved = example, ""
+    kept, unsaved, is_redacted = example, "", False
     if example is not None:
         try:
-            example.to_json()
+            is_redacted = _kept_form(example, described or {}) != example.to_json()
         except ValueFormError as error:
             kept, unsaved = None, redact(str(error))
     return Entry(
@@ -165,6 +174,7 @@ def entry_of(
         example=kept,
         example_text={name: _text_of(name, text) for name, text in (described or {}).items()},
         unsaved=unsaved,
+        is_redacted=is_redacted,
         steps=steps_of(finding.counterexample.history),
         source=str(finding.source) if finding.source is not None else "",
         found_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -183,9 +193,7 @@ def save(
 
 def write(entry: Entry, root: Path) -> str | None:
     """Write an entry whole or not at all, in place of an earlier one of the same cause; None where it cannot be."""
-    slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", entry.target).strip("-")[-120:]
-    folder = Path(FOLDER) / slug
-    name = f"{entry.code}-{entry.mechanism}"
+    folder, name = Path(FOLDER) / _slug(entry.target), _slug(f"{entry.code}-{entry.mechanism}")
     path = folder / f"{name}.json"
     with suppress(OSError, PlanError):
         # Another cause of the same kind keeps the short name.
@@ -199,9 +207,14 @@ def write(entry: Entry, root: Path) -> str | None:
     return str(path)
 
 
+def _slug(text: str) -> str:
+    """For the name of a file."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.")[-120:]
+
+
 def to_json(entry: Entry) -> dict[str, Any]:
     """The document of an entry, as it is written."""
-    example = None if entry.example is None else _without_secrets(entry.example.to_json())
+    example = None if entry.example is None else _kept_form(entry.example, entry.example_text)
     return {
         _KEY: FORMAT,
         "id": entry.id,
@@ -220,6 +233,7 @@ def to_json(entry: Entry) -> dict[str, Any]:
         "example": example,
         "example_text": dict(entry.example_text),
         "unsaved": entry.unsaved,
+        "is_redacted": entry.is_redacted,
         "steps": list(entry.steps),
         "found_at": entry.found_at,
         "idemfuzz": entry.version,
@@ -234,29 +248,38 @@ def read(path: Path) -> Entry:
         PlanError: it cannot be read, or is no finding that this version knows.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PlanError(f"cannot read the plan file {str(path)!r}: {error}") from error
-    if isinstance(data, dict) and data.get(_OLD_KEY) == 1:
-        target = str(data.get("target", ""))
-        return Entry(
-            "",
-            target,
-            str(data.get("code", "")),
-            _plan_of(data, path),
-            str(data.get("summary", "")),
-            path=path,
-        )
-    if not isinstance(data, dict) or data.get(_KEY) != FORMAT:
-        raise PlanError(
-            f"{str(path)!r} is not a plan file of this version of idemfuzz (expected {_KEY!r}: {FORMAT})"
-        )
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PlanError(f"cannot read the plan file {str(path)!r}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise Damaged(f"the plan file {str(path)!r} is no text: {error}") from error
     try:
+        data = json.loads(text)
+        if isinstance(data, dict) and data.get(_OLD_KEY) == 1:
+            return _from_old_json(data, path)
+        _check_format(data, path)
         return from_json(data, path)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         if isinstance(error, PlanError):
             raise
-        raise PlanError(f"{str(path)!r} is damaged: {error!r}") from error
+        raise Damaged(f"the plan file {str(path)!r} is damaged: {error!r:.200}") from error
+
+
+def _check_format(data: Any, path: Path) -> None:
+    found = data.get(_KEY) if isinstance(data, dict) else None
+    if isinstance(found, int) and found > FORMAT:
+        raise PlanError(
+            f"{str(path)!r} is not a plan file of this version of idemfuzz, but of a newer one (format {found}, this one reads {FORMAT})"
+        )
+    if found != FORMAT:
+        raise Damaged(
+            f"{str(path)!r} is not a plan file of this version of idemfuzz (expected {_KEY!r}: {FORMAT})"
+        )
+
+
+def _from_old_json(data: Mapping[str, Any], path: Path) -> Entry:
+    target, code, summary = (str(data.get(name, "")) for name in ("target", "code", "summary"))
+    return Entry("", target, code, _plan_of(data, path), summary, path=path)
 
 
 def from_json(data: Mapping[str, Any], path: Path | None = None) -> Entry:
@@ -272,8 +295,12 @@ def from_json(data: Mapping[str, Any], path: Path | None = None) -> Entry:
         except ValueFormError as error:
             # The job's own classes may not be loaded yet, or be gone; whoever replays reads it again.
             unsaved = str(error)
+    identity = str(data["id"])
+    if re.fullmatch(r"[\w-]*", identity) is None:
+        # It names files, and a file may come from anywhere.
+        raise Damaged(f"{str(path or 'the finding')!r} has the unusable id {identity!r:.50}")
     return Entry(
-        id=str(data["id"]),
+        id=identity,
         target=str(data["target"]),
         code=str(data["code"]),
         plan=_plan_of(data, path),
@@ -286,6 +313,7 @@ def from_json(data: Mapping[str, Any], path: Path | None = None) -> Entry:
         example=example,
         example_text={str(name): str(text) for name, text in dict(data.get("example_text") or {}).items()},
         unsaved=unsaved,
+        is_redacted=bool(data.get("is_redacted", False)),
         steps=tuple(map(str, data.get("steps", ()))),
         source=str(data.get("source", "")),
         found_at=str(data.get("found_at", "")),
@@ -297,33 +325,40 @@ def from_json(data: Mapping[str, Any], path: Path | None = None) -> Entry:
 
 
 def _plan_of(data: Mapping[str, Any], path: Path | None) -> Plan:
-    if not isinstance(data.get("plan"), dict):
-        raise PlanError(f"{str(path or 'the finding')!r} holds no plan")
-    return Plan.from_json(data["plan"])
+    where, plan = repr(str(path or "the finding")), data.get("plan")
+    if not isinstance(plan, dict):
+        raise Damaged(f"{where} holds no plan")
+    try:
+        return Plan.from_json(plan)
+    except PlanError as error:
+        version = plan.get("version")
+        kind = PlanError if isinstance(version, int) and version > PLAN_VERSION else Damaged
+        raise kind(f"{where}: {error}") from error
 
 
 def entries(root: Path, *, heal: bool = True) -> tuple[list[Entry], list[str]]:
-    """All findings below ``root``, by target and code, and what was wrong with other files.
+    """All findings below ``root``, by target and code, one of each id; and what was wrong with other files.
 
-    ``heal``: files that cannot be read are moved to ``.idemfuzz/damaged/``, and what a kill left half written goes away.
+    ``heal``: files that hold no finding are moved to ``.idemfuzz/damaged/``, and what a kill left half written goes away.
     """
     folder = root / FOLDER
     found: list[Entry] = []
     problems: list[str] = []
     for path in sorted(folder.glob("*/*.json")):
-        if path.parent.name in _OTHERS:
+        if path.parent.name in _OTHERS or path.is_dir():
             continue
         try:
             entry = read(path)
         except PlanError as error:
             problems.append(str(error))
-            if heal:
+            if heal and isinstance(error, Damaged):
                 problems[-1] += _moved_away(path, folder)
             continue
         found.append(entry)
     if heal:
         _sweep(folder)
-    return sorted(found, key=lambda e: (e.target, e.code, e.id)), problems
+    unique = {entry.id or str(entry.path): entry for entry in reversed(found)}
+    return sorted(unique.values(), key=lambda e: (e.target, e.code, e.id)), problems
 
 
 def _moved_away(path: Path, folder: Path) -> str:
@@ -367,13 +402,22 @@ def _text_of(name: str, text: str) -> str:
     return text if len(text) <= _TEXT_MAX else f"{text[:_TEXT_MAX]}..."
 
 
+def _kept_form(example: Example, names: Iterable[str]) -> Any:
+    """An example as it is written. ``names`` are those of its values; the first ones are those of its positional arguments."""
+    form = example.to_json()
+    args = [_hidden_by(name, inner) for name, inner in zip(names, form["args"], strict=False)]
+    return _without_secrets({**form, "args": [*args, *form["args"][len(args) :]]})
+
+
+def _hidden_by(name: str, data: Any) -> Any:
+    is_text = isinstance(data, str) or (isinstance(data, dict) and "$bytes" in data)
+    return HIDDEN if is_text and is_secret(name) else data
+
+
 def _without_secrets(data: Any) -> Any:
     """The same form with values under secret names, and passwords in URLs, replaced."""
     if isinstance(data, dict):
-        return {
-            name: HIDDEN if is_secret(name) and isinstance(inner, str) else _without_secrets(inner)
-            for name, inner in data.items()
-        }
+        return {name: _without_secrets(_hidden_by(name, inner)) for name, inner in data.items()}
     if isinstance(data, list):
         return [_without_secrets(inner) for inner in data]
     return redact(data) if isinstance(data, str) else data

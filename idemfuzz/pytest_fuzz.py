@@ -73,6 +73,10 @@ class FuzzLoop(_Loop):
         by_name: dict[str, pytest.Item] = {}
         for item in _chosen(items, self._campaign.settings.part):
             name = item.nodeid
+            if name in by_name:
+                self._campaign.problems.append(
+                    f"{name} is registered more than once; only the last one is searched"
+                )
             by_name[name] = item
             job, draws = _described(item)
             sources = [item.function] if isinstance(item, pytest.Function) else []

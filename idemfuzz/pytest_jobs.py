@@ -58,8 +58,10 @@ def job_items(session: pytest.Session) -> list[pytest.Item]:
         module = target.partition(":")[0]
         try:
             importlib.import_module(module)
-        except ImportError as error:
-            raise pytest.UsageError(f"--idemfuzz-module {target!r} cannot be imported: {error}") from error
+        except Exception as error:
+            # Whatever a module's own code raises.
+            told = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+            raise pytest.UsageError(f"--idemfuzz-module {target!r} cannot be imported: {told}") from error
     chosen = list(_chosen(wanted)) if wanted else [r for r in api.registrations if r.callable_now]
     items: list[pytest.Item] = []
     for registration in chosen:

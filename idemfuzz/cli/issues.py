@@ -27,25 +27,24 @@ def command(which: tuple[str, ...], into: str | None, summary: bool, sarif: str 
     entries, problems = chosen(Path.cwd(), which, may_be_none=True)
     for problem in problems:
         click.echo(f"Note: {problem}", err=True)
-    unique = list({entry.id or str(entry.path): entry for entry in entries}.values())
     if sarif is not None:
         from idemfuzz.reporting.json_report import write_text
         from idemfuzz.reporting.sarif import of_corpus
 
-        write_text(Path(sarif), of_corpus(unique))
-        click.echo(f"{len(unique)} written to {sarif}.")
+        write_text(Path(sarif), of_corpus(entries))
+        click.echo(f"{len(entries)} written to {sarif}.")
         return
     if summary:
-        click.echo(summary_of(unique), nl=False)
+        click.echo(summary_of(entries), nl=False)
         return
     if into is None:
-        click.echo("\n".join(issue_of(entry) for entry in unique), nl=False)
+        click.echo("\n".join(issue_of(entry) for entry in entries), nl=False)
         return
     folder = Path(into)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for entry in unique:
+        for entry in entries:
             (folder / f"{entry.id or 'finding'}.md").write_text(issue_of(entry), encoding="utf-8")
     except OSError as error:
         raise Unusable(f"{into!r} cannot be written to: {error}") from error
-    click.echo(f"{len(unique)} written to {into}.")
+    click.echo(f"{len(entries)} written to {into}.")

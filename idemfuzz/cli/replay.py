@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 def chosen(root: Path, wanted: Sequence[str], *, may_be_none: bool = False) -> tuple[list[Entry], list[str]]:
     """The findings that texts name: an id or its beginning, a file, a folder, a code; all of them without a text.
 
+    A corpus may be empty, or not be there yet; of other folders that is so with ``may_be_none`` alone.
+
     Raises:
         click.BadParameter: one names nothing.
     """
@@ -32,7 +35,7 @@ def chosen(root: Path, wanted: Sequence[str], *, may_be_none: bool = False) -> t
     kept, problems = corpus.entries(root)
     if not wanted:
         return kept, problems
-    found: dict[Path | None, Entry] = {}
+    found: dict[str, Entry] = {}
     for text in wanted:
         path = Path(text)
         some: list[Entry]
@@ -42,35 +45,41 @@ def chosen(root: Path, wanted: Sequence[str], *, may_be_none: bool = False) -> t
             except PlanError as error:
                 raise click.BadParameter(str(error), param_hint="ID|FILE|DIR") from error
         elif path.is_dir():
-            some = _below(path)
+            some = _below(path, problems)
         else:
             some = [
                 entry
                 for entry in kept
                 if entry.id.startswith(text) or entry.code == text or entry.target == text
             ]
-        if not some and not (may_be_none and path.is_dir()):
+        is_corpus = path.name == corpus.FOLDER
+        if not some and not is_corpus and not (may_be_none and path.is_dir()):
             known = ", ".join(f"{entry.id} ({entry.code} of {entry.target})" for entry in kept[:8])
             raise click.BadParameter(
                 f"{text!r} names no finding: it is no file or folder here, and no id, code or target below "
                 f"{root / corpus.FOLDER}. There {'are: ' + known if known else 'is none'}",
                 param_hint="ID|FILE|DIR",
             )
-        found.update({entry.path: entry for entry in some})
-    return list(found.values()), problems
+        for entry in some:
+            found.setdefault(entry.id or str(entry.path), entry)
+    return list(found.values()), list(dict.fromkeys(problems))
 
 
-def _below(folder: Path) -> list[Entry]:
-    """The findings in a folder, which need not be ours: what is no finding is passed over."""
+def _below(folder: Path, problems: list[str]) -> list[Entry]:
+    """The findings in a folder, which need not be ours: what is no finding is passed over; what cannot be read is a problem."""
     from idemfuzz import corpus
     from idemfuzz.model import PlanError
 
     found = []
-    for path in sorted(folder.rglob("*.json")):
+    for path in sorted(folder.resolve().rglob("*.json")):
+        if path.is_dir():
+            continue
         try:
             found.append(corpus.read(path))
-        except PlanError:
+        except corpus.Damaged:
             continue
+        except PlanError as error:
+            problems.append(str(error))
     return found
 
 
@@ -95,16 +104,19 @@ def command(which: tuple[str, ...], report: tuple[str, ...], pytest_args: tuple[
     with Screen.on_standard_output() as screen:
         for problem in problems:
             screen.say(f"Note: {problem}", style="yellow")
-        if not entries:
-            screen.say("There is no saved finding below .idemfuzz/.", style="bold green")
-            raise click.exceptions.Exit(EXIT_HOLDS)
         there = [entry for entry in entries if _is_there(entry)]
         accepted = {one.id: one for one in baseline.read(Path.cwd()) if not one.expired()}
         display = ReplayDisplay(screen, accepted, there, [entry for entry in entries if entry not in there])
         code = 0
         if there:
             code = int(pytest.main(arguments_for(_targets(there), None, pytest_args), plugins=[display]))
-        outcome = display.conclude(code)
+        if entries:
+            outcome = display.conclude(code)
+        else:
+            screen.say(
+                f"There is no saved finding below {' '.join(which) or '.idemfuzz/'}.", style="bold green"
+            )
+            outcome = EXIT_HOLDS
         for target in report:
             write_json(Path(target.partition("=")[2]), display.to_json())
     raise click.exceptions.Exit(outcome)
@@ -116,9 +128,20 @@ def _is_there(entry: Entry) -> bool:
         return Path(name).exists()
     import_path.include_here()
     try:
-        return import_path.is_findable(name)
+        if not import_path.is_findable(name):
+            return False
     except ImportError:
         return False
+    try:
+        found: Any = importlib.import_module(name)
+        for part in entry.target.partition(":")[2].split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        return False
+    except Exception:
+        # It is there, and why it cannot be imported is told where it is run.
+        return True
+    return True
 
 
 def _targets(entries: Sequence[Entry]) -> list[str]:
@@ -182,7 +205,7 @@ class ReplayDisplay(Display):
         if self._interrupted:
             screen.say(self._interrupted, style="bold yellow")
             return EXIT_UNUSABLE
-        gone = [*self._gone, *(self._loop.missing if self._saved else [])]
+        gone = self._all_gone()
         for entry in gone:
             screen.say(
                 f"GONE  {entry.code} of {entry.target}  [{entry.id or entry.path}]", style="bold yellow"
@@ -204,19 +227,25 @@ class ReplayDisplay(Display):
             return EXIT_FOUND
         return EXIT_UNUSABLE if gone or self._errors else EXIT_HOLDS
 
+    def _all_gone(self) -> list[Entry]:
+        return [*self._gone, *(self._loop.missing if self._saved else [])]
+
     def to_json(self) -> dict[str, object]:
         """The report for programs."""
+        gone = [(entry, "GONE", None, "there is no such test or job any more") for entry in self._all_gone()]
+        replayed = [(fate.entry, str(fate.fate), fate.step, fate.why) for fate in self._fates]
         return {
             "idemfuzz_replay_report": 1,
             "replayed": [
                 {
-                    "id": fate.entry.id,
-                    "target": fate.entry.target,
-                    "code": fate.entry.code,
-                    "fate": str(fate.fate),
-                    "step": fate.step,
-                    "why": fate.why,
+                    "id": entry.id,
+                    "target": entry.target,
+                    "code": entry.code,
+                    "fate": fate,
+                    "step": step,
+                    "why": why,
+                    "accepted": entry.id in self._accepted,
                 }
-                for fate in self._fates
+                for entry, fate, step, why in (*replayed, *gone)
             ],
         }

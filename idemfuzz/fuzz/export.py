@@ -125,9 +125,10 @@ def _imported(entry: Entry) -> ModuleType:
     module_name = entry.target.partition(":")[0]
     try:
         return importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:
+        # Whatever the module's own code raises.
         raise Unusable(
-            f"the module {module_name!r} of the finding {entry.id} cannot be imported: {error}"
+            f"the module {module_name!r} of the finding {entry.id} cannot be imported: {error!r}"
         ) from error
 
 
@@ -213,7 +214,7 @@ def _of_a_job(entry: Entry, module: ModuleType, root: Path) -> Exported:
         f"    {'await ' if wait else ''}{rendered(piece, '    ', 'await ' if wait else '')}"
         for wait, piece in calls
     ]
-    return Exported(name, entry.code, "\n".join([*function, *_hidden(body), *body]), imports, root)
+    return Exported(name, entry.code, "\n".join([*function, *_hidden(entry), *body]), imports, root)
 
 
 def _pieces_of_stores(stores: dict[str, str]) -> Piece:
@@ -240,7 +241,7 @@ def _by_registration(entry: Entry, example: Example, root: Path) -> Exported:
     lines = [
         f"def {name}():",
         *_docstring(entry),
-        *_hidden([made]),
+        *_hidden(entry),
         f'    target = "{entry.target}"',
         "    job = next(job for job in registrations if job.target == target)",
         f"    {made}",
@@ -322,7 +323,7 @@ def _of_a_test(entry: Entry, root: Path) -> Exported:
         *textwrap.indent("\n".join(_decorators(function, source, entry)), indent).splitlines(),
         f"{indent}{word} {made}({ast.unparse(_without(function.args, example))}):",
         *(f"{indent}{line}".rstrip() for line in _docstring(entry, len(indent))),
-        *(indent + line for line in _hidden(values)),
+        *(indent + line for line in _hidden(entry)),
         *values,
         *_body(function, source, indent),
     ]
@@ -427,11 +428,10 @@ def _name(job: str, entry: Entry) -> str:
     return f"test_{what}_{_HAPPENINGS.get(mechanism_of(entry.plan), 'redelivered')}"
 
 
-def _hidden(lines: Iterable[str]) -> list[str]:
+def _hidden(entry: Entry) -> list[str]:
     """A word on values that were hidden, where there are some."""
-    if not any(HIDDEN in line for line in lines):
-        return []
-    return [f'    # "{HIDDEN}" stands for what was hidden: put in a value that may be seen.']
+    told = f'    # "{HIDDEN}" stands for what was hidden: put in a value that may be seen.'
+    return [told] if entry.is_redacted else []
 
 
 def _docstring(entry: Entry, indented: int = 0) -> list[str]:

@@ -44,12 +44,25 @@ class Replayed:
         )
 
 
+_HIDDEN = (
+    "values of its example were hidden when it was kept, and with what stands in their place it does not show, so that nothing can "
+    "be claimed; `idemfuzz export` writes a test to put them into"
+)
+
+
 def replayed(entry: Entry, search: Search, options: Options) -> Replayed:
     """Run a finding's plan; where that does not fit any more, search by the same means.
 
     Raises:
         Unusable: the set-up is refused.
     """
+    found = _replayed(entry, search, options)
+    if entry.is_redacted and found.fate is Fate.FIXED:
+        return replace(found, fate=Fate.CHANGED, why=_HIDDEN, step=None)
+    return found
+
+
+def _replayed(entry: Entry, search: Search, options: Options) -> Replayed:
     sights: list[Sight] = []
     try:
         report = search(replace(options, plan=entry.plan, seed=entry.seed), observer=sights.append)

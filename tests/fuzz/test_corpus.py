@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import json
 from pathlib import Path
@@ -62,7 +63,7 @@ def test_two_causes_of_one_kind_have_a_file_each_and_one_cause_has_one(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"idemfuzz_finding": 2}', '{"idemfuzz_finding": 99}', "\0\1"]
+    "text", ["", "{", "[]", "[" * 100_000, '{"idemfuzz_finding": 2}', '{"idemfuzz_finding": "2"}', "\0\1"]
 )
 def test_a_damaged_file_is_moved_away_and_stops_nobody(tmp_path: Path, text: str) -> None:
     corpus.save(finding(), "jobs:naive", tmp_path)
@@ -75,6 +76,57 @@ def test_a_damaged_file_is_moved_away_and_stops_nobody(tmp_path: Path, text: str
     assert not bad.exists()
     assert (tmp_path / ".idemfuzz" / "damaged" / "jobs-naive--IDM102-duplicate.json").read_text() == text
     assert corpus.entries(tmp_path)[1] == []
+
+
+def test_what_cannot_be_read_here_stays_where_it_is(tmp_path: Path) -> None:
+    """Of a newer version, in whole or in its plan; a link to nowhere; a folder of that name. Each but the folder is told of."""
+    corpus.save(finding(), "jobs:naive", tmp_path)
+    folder = tmp_path / ".idemfuzz" / "jobs-naive"
+    data = json.loads((folder / "IDM101-duplicate.json").read_text())
+    (folder / "newer.json").write_text(json.dumps({**data, "idemfuzz_finding": 99}))
+    (folder / "plan.json").write_text(json.dumps({**data, "plan": {**data["plan"], "version": 99}}))
+    (folder / "link.json").symlink_to("nowhere")
+    (folder / "folder.json").mkdir()
+    for _ in range(2):
+        kept, problems = corpus.entries(tmp_path)
+        assert [entry.code for entry in kept] == ["IDM101"]
+        assert len(problems) == 3
+        assert not any("moved" in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "change", [{"plan": {"version": 1}}, {"id": "../../x"}, {"places": 3}, {"seed": "x"}]
+)
+def test_a_finding_with_an_unusable_part_is_damaged(tmp_path: Path, change: dict[str, object]) -> None:
+    corpus.save(finding(), "jobs:naive", tmp_path)
+    (path,) = tmp_path.rglob("*.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(corpus.Damaged, match=path.name):
+        corpus.read(path)
+
+
+def test_fields_that_are_not_known_do_not_matter(tmp_path: Path) -> None:
+    corpus.save(finding(), "jobs:naive", tmp_path)
+    (path,) = tmp_path.rglob("*.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "from_the_future": 1}))
+    assert corpus.read(path).code == "IDM101"
+
+
+def test_one_finding_in_two_files_is_one(tmp_path: Path) -> None:
+    """As a link, or as a copy that was put together from several machines."""
+    corpus.save(finding(), "jobs:naive", tmp_path)
+    (path,) = tmp_path.rglob("*.json")
+    path.with_name("link.json").symlink_to(path.name)
+    kept, problems = corpus.entries(tmp_path)
+    assert (len(kept), problems) == (1, [])
+
+
+def test_a_name_from_elsewhere_leads_nowhere_else(tmp_path: Path) -> None:
+    """Goal: findings of another machine are written below the corpus. Method: a target and a code that climb."""
+    entry = corpus.entry_of(finding(code="../../IDM101"), "../../etc:job")
+    path = corpus.write(entry, tmp_path)
+    assert path is not None
+    assert (tmp_path / path).resolve().is_relative_to(tmp_path.resolve() / ".idemfuzz")
 
 
 def test_a_file_of_format_1_is_read(tmp_path: Path) -> None:
@@ -97,10 +149,11 @@ def test_an_example_without_a_json_form_is_told_of(tmp_path: Path) -> None:
 
 
 def test_no_password_is_kept(tmp_path: Path) -> None:
-    """Goal: passwords never reach a file. Method: one in a row, in an argument's name, in a URL, in a dict."""
+    """Goal: passwords never reach a file. Method: one in a row, under an argument's name, by position, in a URL, in a dict, as bytes."""
     secret = "hunter2hunter2"
     example = Example(
-        (f"postgresql://ada:{secret}@host/db",), {"password": secret, "user": {"api_key": secret}}
+        (f"postgresql://ada:{secret}@host/db", secret, secret.encode()),
+        {"password": secret, "user": {"api_key": secret}},
     )
     corpus.save(
         finding(password=secret),
@@ -109,12 +162,16 @@ def test_no_password_is_kept(tmp_path: Path) -> None:
         example,
         described={
             "url": repr(example.args[0]),
+            "api_key": repr(secret),
+            "secret": repr(secret.encode()),
             "password": repr(secret),
             "user": repr(example.kwargs["user"]),
         },
     )
     (path,) = tmp_path.rglob("*.json")
     assert secret not in path.read_text()
+    assert base64.b64encode(secret.encode()).decode() not in path.read_text()
+    assert corpus.read(path).is_redacted
 
 
 def test_where_nothing_can_be_written_the_search_goes_on(tmp_path: Path) -> None:

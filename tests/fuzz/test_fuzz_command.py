@@ -289,6 +289,62 @@ def test_a_finding_whose_target_is_gone_is_told(idemfuzz: Run, project: Path) ->
     assert done.stdout.count("GONE") == 2
 
 
+def test_a_job_that_is_gone_from_its_module_stops_no_other(idemfuzz: Run, project: Path) -> None:
+    """Renamed; and then the module itself is broken, which is told without a traceback."""
+    (project / "jobs.py").write_text(JOBS.replace("len(email) > 3", "True"))
+    idemfuzz("run", "jobs:picky", "-q")
+    (found,) = findings(project).values()
+    folder = project / ".idemfuzz" / "other"
+    folder.mkdir()
+    other = {**found, "id": "0ther", "target": "jobs:renamed"}
+    (folder / "a.json").write_text(json.dumps(other))
+    done = idemfuzz("replay", "--report", "json=replay.json")
+    assert done.returncode == 1, done.stdout
+    assert "1 still failing, 0 changed, 1 gone" in done.stdout
+    report = json.loads((project / "replay.json").read_text())
+    assert {one["id"]: one["fate"] for one in report["replayed"]} == {
+        found["id"]: "STILL FAILING",
+        "0ther": "GONE",
+    }
+    (project / "jobs.py").write_text("nonsense")
+    for command in (("replay",), ("export", found["id"]), ("run", "jobs")):
+        done = idemfuzz(*command)
+        assert done.returncode == 2, done.stdout
+        assert "name 'nonsense' is not defined" in done.stdout
+        assert "Traceback" not in done.stdout
+
+
+def test_nothing_is_claimed_of_values_that_were_hidden(idemfuzz: Run, project: Path) -> None:
+    """The job fails for long passwords, and what stands for one in the file is short: that is no mend."""
+    (project / "jobs.py").write_text(
+        JOBS
+        + """
+
+def login(password: str):
+    picky(password)
+
+
+idemfuzz.register(login, args=[st.text("ab", max_size=9)], stores=[engine])
+"""
+    )
+    idemfuzz("run", "jobs:login", "-q")
+    (found,) = findings(project).values()
+    assert found["is_redacted"]
+    done = idemfuzz("replay")
+    assert done.returncode == 1, done.stdout
+    assert "CHANGED" in done.stdout
+    assert "hidden" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command", [("replay",), ("replay", ".idemfuzz"), ("issues", ".idemfuzz"), ("issues", "--summary")]
+)
+def test_a_corpus_that_is_not_there_yet_is_empty(idemfuzz: Run, command: tuple[str, ...]) -> None:
+    """As in the first run of a pipeline."""
+    done = idemfuzz(*command)
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.parametrize("parts", [(), ("-n", "2")])
 def test_a_campaign_that_searched_nothing_is_no_pass(idemfuzz: Run, parts: tuple[str, ...]) -> None:
     """Goal: a pass in which nothing happened is none. Method: a budget that is over before the first search can end."""
