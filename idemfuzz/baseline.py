@@ -63,14 +63,26 @@ def read(root: Path) -> list[Accepted]:
                 str(one["id"]),
                 str(one["target"]),
                 str(one["code"]),
-                str(one["reason"]),
+                _reason(one["reason"]),
                 datetime.date.fromisoformat(one["until"]),
                 str(one.get("summary", "")),
             )
-            for one in data["accepted"]
+            for one in _listed(data["accepted"])
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise Unusable(f"the baseline {str(path)!r} is damaged: {error!r}. Mend it, or delete it") from error
+
+
+def _listed(data: Any) -> list[Any]:
+    if not isinstance(data, list):
+        raise ValueError(f"accepted: {data!r:.100} is no list")
+    return data
+
+
+def _reason(text: Any) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"reason: {text!r} says nothing")
+    return text
 
 
 def write(accepted: Iterable[Accepted], root: Path) -> Path:
@@ -114,7 +126,8 @@ def applied(report: Report, target: str, accepted: Iterable[Accepted]) -> Report
             )
         else:
             passed.append(finding.code)
-            notes.append(Note(finding.code, f"accepted until {one.until} ({one.reason}): {finding.summary}"))
+            told = one.summary or finding.summary
+            notes.append(Note(finding.code, f"accepted until {one.until} ({one.reason}): {told}"))
     verdict = report.verdict
     if passed and not kept and verdict is Verdict.VIOLATED:
         doubted = any(note.code.startswith("IDM9") for note in report.notes)

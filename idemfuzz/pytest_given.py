@@ -15,7 +15,7 @@ from idemfuzz import api
 from idemfuzz.abc import Options, Unusable
 from idemfuzz.model import Example, Report
 from idemfuzz.pytest_fixtures import BYPASSED
-from idemfuzz.pytest_options import marker_arguments, options_of
+from idemfuzz.pytest_options import judged_for, marker_arguments, options_of
 from idemfuzz.pytest_outcome import Violated, conclude
 from idemfuzz.pytest_subject import session_of
 from idemfuzz.session import ScenarioFailed
@@ -184,7 +184,7 @@ class GivenSubject:
         from idemfuzz.fuzz.pursuit import Pursuit
         from idemfuzz.fuzz.totals import together
 
-        pursuit = Pursuit(self.options)
+        pursuit = Pursuit(self.options, judged=judged_for(self._item))
         found = self.pursue(pursuit)
         if found is not None:
             example, report = found

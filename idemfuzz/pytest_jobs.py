@@ -11,7 +11,7 @@ import pytest
 
 from idemfuzz import api
 from idemfuzz.model import Plan
-from idemfuzz.pytest_options import WORK, merged
+from idemfuzz.pytest_options import WORK, judged_for, merged
 from idemfuzz.pytest_outcome import command_for, conclude, failures
 from idemfuzz.session import Progress
 
@@ -41,7 +41,9 @@ class JobItem(pytest.Item):
             if work is not None:
                 work(JobSubject(registration, options, listener, command))
                 return
-            report, example = search_job(registration, options, listener=listener, command=command)
+            report, example = search_job(
+                registration, options, listener=listener, command=command, judged=judged_for(self)
+            )
             conclude(self, report, example)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:

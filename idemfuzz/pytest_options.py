@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from idemfuzz import api, baseline, corpus
 from idemfuzz.abc import Options, Unusable
 from idemfuzz.configuration import Configuration, configuration
-from idemfuzz.model import PlanError
+from idemfuzz.model import PlanError, Report
 from idemfuzz.pytest_plugin import MARKER
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "check_options",
     "command_line",
     "configured_for",
+    "judged_for",
     "marker_arguments",
     "merged",
     "options_of",
@@ -127,6 +128,14 @@ def accepted(config: pytest.Config) -> Sequence[baseline.Accepted]:
     if known is None:
         known = config.stash[_ACCEPTED] = baseline.read(config.rootpath)
     return known
+
+
+def judged_for(item: pytest.Item) -> Callable[[Report], Report]:
+    """What the baseline makes of a search's report; of one given plan nothing, for whoever asks for it wants to see it."""
+    if item.config.option.idemfuzz_plan:
+        return lambda report: report
+    known = accepted(item.config)
+    return lambda report: baseline.applied(report, item.nodeid, known)
 
 
 def part_of(text: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from idemfuzz.abc import Options, Unusable
 from idemfuzz.pytest_fixtures import BYPASSED
 from idemfuzz.pytest_given import GivenSubject, give_time
 from idemfuzz.pytest_jobs import JobItem
-from idemfuzz.pytest_options import WORK, options_of, part_of
+from idemfuzz.pytest_options import WORK, judged_for, options_of, part_of
 from idemfuzz.pytest_outcome import conclude, failures
 from idemfuzz.pytest_plugin import MARKER
 from idemfuzz.pytest_subject import TestSubject, session_of
@@ -100,4 +100,4 @@ def claim(item: pytest.Function) -> Generator[None, object, object]:
 
 
 def _search(item: pytest.Function, scenario: Callable[[], Any], options: Options) -> None:
-    conclude(item, session_of(item, scenario, options).run())
+    conclude(item, judged_for(item)(session_of(item, scenario, options).run()))

@@ -16,11 +16,11 @@ def _date(context: click.Context, parameter: click.Parameter, value: str | None)
     if value is None:
         return None
     today = datetime.date.today()
-    if value.endswith("d") and value[:-1].isdecimal():
-        return today + datetime.timedelta(days=int(value[:-1]))
     try:
+        if value.endswith("d") and value[:-1].isdecimal():
+            return today + datetime.timedelta(days=int(value[:-1]))
         return datetime.date.fromisoformat(value)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise click.BadParameter(
             f"{value!r} is no date; expected 2027-01-31, or 90d for days from now"
         ) from error

@@ -17,8 +17,9 @@ from idemfuzz.abc import Unusable
 def command(which: tuple[str, ...], into: str | None, summary: bool, sarif: str | None) -> None:
     """Write saved findings as Markdown: an issue each, whose first line is its title, or one table; or as SARIF.
 
-    One finding that lies in several folders (of shards) is written once.
+    One finding that lies in several folders (of shards) is written once. Those that the baseline accepts are left out, unless named by id.
     """
+    from idemfuzz import baseline
     from idemfuzz.cli.replay import chosen
     from idemfuzz.fuzz.issues import issue_of, summary_of
 
@@ -27,6 +28,12 @@ def command(which: tuple[str, ...], into: str | None, summary: bool, sarif: str 
     entries, problems = chosen(Path.cwd(), which, may_be_none=True)
     for problem in problems:
         click.echo(f"Note: {problem}", err=True)
+    accepted = {one.id for one in baseline.read(Path.cwd()) if not one.expired()}
+    named = {entry.id for entry in entries if any(text and entry.id.startswith(text) for text in which)}
+    left_out = [entry for entry in entries if entry.id in accepted - named]
+    entries = [entry for entry in entries if entry not in left_out]
+    if left_out:
+        click.echo(f"Note: {len(left_out)} accepted by {baseline.FILE} left out", err=True)
     if sarif is not None:
         from idemfuzz.reporting.json_report import write_text
         from idemfuzz.reporting.sarif import of_corpus

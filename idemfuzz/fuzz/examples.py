@@ -210,8 +210,11 @@ def search_job(
     listener: Callable[[Progress], None] | None = None,
     command: Callable[[Plan], str] | None = None,
     example: Example | None = None,
+    judged: Callable[[Report], Report] = lambda report: report,
 ) -> tuple[Report, Example | None]:
     """Search a registered job: once, or once per example, where there is more than one way to call it.
+
+    ``judged`` is what is made of each report.
 
     Returns the report, and the example that shows its finding, if there is one.
 
@@ -226,11 +229,11 @@ def search_job(
         )
 
     if example is not None:
-        return search(example)(options), example
+        return judged(search(example)(options)), example
     drawing = registration.draws or not registration.callable_now
     if not drawing:
-        return registration.search(options, listener=listener, command=command), None
-    pursuit = Pursuit(options)
+        return judged(registration.search(options, listener=listener, command=command)), None
+    pursuit = Pursuit(options, judged=judged)
     found = pursued(
         strategy_of(registration),
         pursuit,

@@ -48,12 +48,18 @@ def _always(finding: Finding) -> bool:
     return True
 
 
+def _as_it_is(report: Report) -> Report:
+    return report
+
+
 @dataclass(slots=True)
 class Pursuit:
     """See the module. ``news`` says which findings are worth following; ``found`` is told of the first one at once."""
 
     options: Options
     news: Callable[[Finding], bool] = _always
+    judged: Callable[[Report], Report] = _as_it_is
+    """What is made of each report before anybody sees it: what is accepted is taken out."""
     found: Callable[[Finding, Report, Example | None], None] | None = None
     ends: Callable[[], bool] = lambda: False
     """Whether the time is up: then no further example is searched."""
@@ -111,7 +117,7 @@ class Pursuit:
         if key in self._seen or self.looks >= most or self.ends():
             return False
         self._seen.add(key)
-        report = search(self._budgeted(), **self._more())
+        report = self.judged(search(self._budgeted(), **self._more()))
         self.looked.append((report, example))
         finding = next((finding for finding in report.findings if self.news(finding)), None)
         if finding is None:
@@ -144,7 +150,7 @@ class Pursuit:
             return False
         self._seen.add(key)
         for options in self._followed():
-            report = search(options)
+            report = self.judged(search(options))
             same = [finding for finding in report.findings if self._is_same(finding)]
             if same:
                 self._adopt(key, search, report, min(same, key=lambda f: size_of(f.counterexample.plan)))
@@ -184,7 +190,7 @@ class Pursuit:
             return report
         # What was found by chance may have a plain cause: then all explorers are asked, not only those of its kind.
         plain = self.explorers is not None
-        again = search(self.options if plain else self._narrowed(finding.counterexample.plan))
+        again = self.judged(search(self.options if plain else self._narrowed(finding.counterexample.plan)))
         for other in again.findings:
             same = _does_the_same(other, finding) if plain else self._is_same(other)
             if same and size_of(other.counterexample.plan) < size_of(self.target.counterexample.plan):

@@ -43,7 +43,8 @@ def together(reports: Sequence[Report], *, refused: Counter[str] | None = None) 
         seconds=sum(one.seconds for one in done),
     )
     notes = tuple({(note.code, note.text): note for report in told for note in report.notes}.values())
-    return replace(worst, notes=notes, certificate=certificate)
+    accepted = tuple(dict.fromkeys(code for report in told for code in report.accepted))
+    return replace(worst, notes=notes, certificate=certificate, accepted=accepted)
 
 
 def _coverage(done: Sequence[Certificate]) -> tuple[Coverage, ...]:

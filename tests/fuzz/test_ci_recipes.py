@@ -80,3 +80,42 @@ def test_its_profiles_are_there(path: Path) -> None:
 @pytest.mark.parametrize("path", [pytest.param(p, id=p.name) for p in RECIPES])
 def test_the_page_shows_it(path: Path) -> None:
     assert f"examples/ci/{path.name}" in (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+
+
+def test_the_machines_of_a_night_are_put_together_even_where_nothing_is(tmp_path: Path) -> None:
+    """Goal: no step fails in a first night, and a machine's own state wins. Method: the step's own shell, in two folders."""
+    recipe = yaml.safe_load((ROOT / "examples" / "ci" / "github-nightly.yml").read_text(encoding="utf-8"))
+    (step,) = (
+        step for step in recipe["jobs"]["tell"]["steps"] if step.get("name") == "One corpus of the four"
+    )
+    empty, two = tmp_path / "empty", tmp_path / "two"
+    empty.mkdir()
+    for number in ("1", "2"):
+        folder = two / "found" / f"idemfuzz-{number}" / ".idemfuzz"
+        (folder / "fuzz").mkdir(parents=True)
+        (folder / f"job-{number}").mkdir()
+        (folder / f"job-{number}" / "IDM101-duplicate.json").write_text("{}")
+        for state in ("1", "2"):
+            text = "new" if state == number else "of last night"
+            (folder / "fuzz" / f"state-{state}-of-4.json").write_text(text)
+    for folder in (empty, two):
+        done = subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", step["run"]], cwd=folder, capture_output=True
+        )
+        assert done.returncode == 0, done.stderr
+    kept = sorted(str(path.relative_to(two / ".idemfuzz")) for path in (two / ".idemfuzz").rglob("*.json"))
+    assert kept == [
+        "fuzz/state-1-of-4.json",
+        "fuzz/state-2-of-4.json",
+        "job-1/IDM101-duplicate.json",
+        "job-2/IDM101-duplicate.json",
+    ]
+    assert {path.read_text() for path in (two / ".idemfuzz" / "fuzz").iterdir()} == {"new"}
+
+
+@pytest.mark.parametrize("path", [pytest.param(p, id=p.name) for p in RECIPES if p.name.startswith("gitlab")])
+def test_what_a_job_reads_from_the_cache_another_one_writes(path: Path) -> None:
+    jobs = yaml.safe_load(path.read_text(encoding="utf-8"))
+    caches = [job["cache"] for job in jobs.values() if isinstance(job, dict) and "cache" in job]
+    read = {cache["key"] for cache in caches if cache.get("policy") != "push"}
+    assert read <= {cache["key"] for cache in caches if cache.get("policy") != "pull"}

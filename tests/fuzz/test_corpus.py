@@ -216,7 +216,15 @@ class TestBaseline:
         assert baseline.applied(report, "t", baseline.read(tmp_path)).verdict is Verdict.UNKNOWN
 
     @pytest.mark.parametrize(
-        "text", ["{", "[]", '{"idemfuzz_baseline": 2}', '{"idemfuzz_baseline": 1, "accepted": [1]}']
+        "text",
+        [
+            "{",
+            "[]",
+            '{"idemfuzz_baseline": 2}',
+            '{"idemfuzz_baseline": 1, "accepted": [1]}',
+            '{"idemfuzz_baseline": 1, "accepted": {}}',
+            '{"idemfuzz_baseline": 1, "accepted": [{"id": "a", "target": "t", "code": "c", "reason": " ", "until": "2027-01-01"}]}',
+        ],
     )
     def test_a_damaged_one_is_refused(self, tmp_path: Path, text: str) -> None:
         (tmp_path / baseline.FILE).write_text(text)

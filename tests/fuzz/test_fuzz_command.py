@@ -253,6 +253,7 @@ def test_ctrl_c_ends_it_cleanly_and_it_goes_on(
         (("export", "0000"), "names no finding"),
         (("baseline", "0000", "--reason", "x"), "names no finding"),
         (("baseline", "--until", "soon", "x"), "is no date"),
+        (("baseline", "--until", "99999999999d", "x"), "is no date"),
         (("baseline", "x"), "--reason is needed"),
     ],
 )
@@ -312,6 +313,39 @@ def test_a_job_that_is_gone_from_its_module_stops_no_other(idemfuzz: Run, projec
         assert done.returncode == 2, done.stdout
         assert "name 'nonsense' is not defined" in done.stdout
         assert "Traceback" not in done.stdout
+
+
+def test_what_is_accepted_fails_nothing_until_its_end(
+    idemfuzz: Run, project: Path, environment: dict[str, str]
+) -> None:
+    """Goal: the baseline counts wherever a search is judged. Method: a job with drawn arguments and two tests, by `run` and by pytest."""
+    (project / "test_jobs.py").write_text(
+        TESTS
+        + "\n\n@pytest.mark.idempotent(job=jobs.picky)\ndef test_plain(engine):\n    jobs.picky('aaaa')\n"
+    )
+    (project / "pyproject.toml").write_text("[tool.pytest.ini_options]\n[tool.idemfuzz]\nmax_trials = 30\n")
+    everything = ("run", "jobs", "test_jobs.py", "-q")
+    assert "3 violated" in idemfuzz(*everything).stdout
+    done = idemfuzz("baseline", "IDM101", "--reason", "it is known", "--until", "30d")
+    assert done.returncode == 0, done.stdout
+    done = idemfuzz("run", "jobs", "test_jobs.py")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("holds, but for what is accepted (IDM101)") == 3
+    assert done.stdout.count("it is known") == 3
+    command = [sys.executable, "-m", "pytest", "-q", "test_jobs.py"]
+    plain = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    assert plain.returncode == 0, plain.stdout
+    # One plan alone is asked for to be seen; and texts for a tracker are of what nobody has accepted.
+    assert idemfuzz("run", "jobs:picky", "--plan", "v1:x2").returncode == 1
+    assert "no findings" in idemfuzz("issues", "--summary").stdout
+    path = project / "idemfuzz-baseline.json"
+    data = json.loads(path.read_text())
+    for one in data["accepted"]:
+        one["until"] = "2020-01-01"
+    path.write_text(json.dumps(data))
+    done = idemfuzz("run", "jobs:picky", "test_jobs.py::test_plain")
+    assert done.returncode == 1, done.stdout
+    assert done.stdout.count("it was accepted until 2020-01-01") == 2
 
 
 def test_nothing_is_claimed_of_values_that_were_hidden(idemfuzz: Run, project: Path) -> None:
