@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import math
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -368,7 +369,7 @@ def _whole(minimum: int) -> Callable[[str, Any], int]:
 
 
 def _seconds(key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise Unusable(f"{key}={value!r} is not usable; expected a number of seconds above 0")
     return float(value)
 

@@ -7,7 +7,9 @@ table itself. Its JSON Schema is shipped as ``configuration.schema.json``.
 from __future__ import annotations
 
 import difflib
+import math
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -117,7 +119,7 @@ def _table(path: Path) -> dict[str, Any]:
             table = tomllib.load(file).get("tool", {}).get("idemfuzz", {})
     except FileNotFoundError:
         return {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise Unusable(f"{path} cannot be read: {error}") from error
     if not isinstance(table, dict):
         raise Unusable(
@@ -181,10 +183,11 @@ def _is_time(value: Any) -> bool:
     if isinstance(value, bool):
         return False
     if isinstance(value, int | float):
-        return value > 0
-    if not isinstance(value, str) or not value[:1].isdigit():
+        return 0 < value < math.inf
+    if not isinstance(value, str):
         return False
-    return value.rstrip("smh").replace(".", "", 1).isdigit()
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?", value)
+    return found is not None and float(found[1]) > 0
 
 
 _FUZZ_VALUES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
