@@ -323,7 +323,10 @@ def test_what_is_accepted_fails_nothing_until_its_end(
         TESTS
         + "\n\n@pytest.mark.idempotent(job=jobs.picky)\ndef test_plain(engine):\n    jobs.picky('aaaa')\n"
     )
-    (project / "pyproject.toml").write_text("[tool.pytest.ini_options]\n[tool.idemfuzz]\nmax_trials = 30\n")
+    (project / "jobs.py").write_text(JOBS.replace("len(email) > 3", "True"))
+    (project / "pyproject.toml").write_text(
+        "[tool.pytest.ini_options]\n[tool.idemfuzz]\nmax_trials = 30\nmax_examples = 2\n"
+    )
     everything = ("run", "jobs", "test_jobs.py", "-q")
     assert "3 violated" in idemfuzz(*everything).stdout
     done = idemfuzz("baseline", "IDM101", "--reason", "it is known", "--until", "30d")
