@@ -47,7 +47,7 @@ LINES = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "mechanism", "stack"), some_of(LINES, 2), indirect=["stack"])
+@pytest.mark.parametrize(("case", "mechanism", "stack"), some_of(LINES, 3), indirect=["stack"])
 def test_the_cause_is_named(case: Case, mechanism: M, stack: str, world: World) -> None:
     """Goal: the right name, a sentence with lines, and no empty snippet where one is promised."""
     finding = case.finding(case.check(world, max_trials=case.trials))

@@ -22,7 +22,7 @@ LINES = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "store", "stacks"), some_of(LINES, 5), indirect=["store", "stacks"])
+@pytest.mark.parametrize(("case", "store", "stacks"), some_of(LINES, 10), indirect=["store", "stacks"])
 def test_the_guard_that_carries_is_named(case: Case, store: str, world: World) -> None:
     """Goal: each guard has the role that a person finds by thinking. Method: the table, line by line."""
     case.create(world)
