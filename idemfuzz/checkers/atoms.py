@@ -17,6 +17,7 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
+from idemfuzz.checkers.packed import unpacked, unpacked_text
 from idemfuzz.model import Opaque
 
 
@@ -52,6 +53,7 @@ _PIECE = re.compile(
 )
 _PLACE = re.compile(r"/\d+\Z")
 _HEX = re.compile(r"(?=.*\d)(?=.*[a-fA-F])[0-9a-fA-F]{12,}\Z")
+_MADE_UP = frozenset({AtomKind.NUMBER, AtomKind.TOKEN, AtomKind.TIME})
 _REMEMBERED_LENGTH_MAX = 200
 _TIME_EPOCH = (1_000_000_000.0, 5_000_000_000.0)
 
@@ -87,7 +89,7 @@ def atoms_of(value: Any, path: str = "") -> Iterator[Atom]:
     elif isinstance(value, set | frozenset):
         yield from atoms_of(sorted(value, key=repr), path)
     elif isinstance(value, bytes | bytearray | memoryview):
-        yield Atom(path, AtomKind.WORD, bytes(value).hex())
+        yield from _bytes(bytes(value), path)
     else:
         yield Atom(path, AtomKind.WORD, repr(value))
 
@@ -115,9 +117,28 @@ def _leaves(atoms: Iterator[Atom]) -> Leaves:
 
 def _mapping(value: Mapping[Any, Any], path: str) -> Iterator[Atom]:
     yield Atom(path, AtomKind.LITERAL, f"{{{len(value)}}}")
+    named, collected = [], []
     for key in sorted(value, key=str):
-        yield from _text(str(key), f"{path}.?")
+        atoms = list(_text(str(key), f"{path}.?"))
+        if any(atom.kind in _MADE_UP for atom in atoms):
+            collected.append((key, atoms))
+        else:
+            named.append(key)
+    for key in named:
+        yield from _text(str(key), f"{path}.!")
         yield from atoms_of(value[key], f"{path}.{key}")
+    # Keys that are ids, times or tokens are members of a collection: what stands under them has one place.
+    for key, atoms in collected:
+        yield from atoms
+        yield from atoms_of(value[key], f"{path}.*")
+
+
+def _bytes(value: bytes, path: str) -> Iterator[Atom]:
+    said = unpacked(value)
+    if said is None:
+        yield Atom(f"{path}/0", AtomKind.WORD, value.hex())
+    else:
+        yield from atoms_of(said, f"{path}%")
 
 
 def _text(value: str, path: str) -> Iterator[Atom]:
@@ -129,6 +150,10 @@ def _text(value: str, path: str) -> Iterator[Atom]:
         else:
             yield from atoms_of(parsed, f"{path}$")
             return
+    said = unpacked_text(value)
+    if said is not None:
+        yield from atoms_of(said, f"{path}%")
+        return
     pieces = list(_PIECE.finditer(value))
     for number, match in enumerate(pieces):
         kind, piece, place = match.lastgroup, match.group(), f"{path}/{number}"

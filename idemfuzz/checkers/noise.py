@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from idemfuzz.checkers.atoms import Atom, AtomKind, leaves_of
+from idemfuzz.checkers.ragged import Frames, frame_of, learned
 from idemfuzz.model import Fact
 
 _SLACK_SECONDS = 3.0
@@ -63,7 +63,7 @@ class Noise:
         self.places: dict[Place, Trait] = {}
         self.origins: dict[Place, str] = {}
         """Whose generated row ids stand at a place (inside JSON or a text), where that could be told."""
-        self.ragged: dict[Place, tuple[str, str]] = {}
+        self.ragged: dict[Place, Frames] = {}
         """Texts that fall into other pieces each time: what stays at the start and at the end."""
         self.lessons = 0
         """How often it has learned: what was reduced by it before is out of date after."""
@@ -145,13 +145,13 @@ class Noise:
 
     def _learn_ragged(self, place: Place, ones: Sequence[Atom], others: Sequence[Atom], *, key: bool) -> None:
         a, b = ("".join(atom.value for atom in atoms) for atoms in (ones, others))
-        head, tail = _start(a, b), _start(a[::-1], b[::-1])[::-1]
-        known = self.ragged.get(place, (head, tail))
-        self.ragged[place] = (_common(head, known[0]), _common(tail[::-1], known[1][::-1])[::-1])
+        self.ragged[place] = frames = learned(self.ragged.get(place, ()), a, b)
+        frame = frame_of(frames, a)
+        stays = frame.head + frame.tail if frame is not None else ""
         made_up = [
             atom.value
             for atom in (*ones, *others)
-            if atom.kind in (AtomKind.WORD, AtomKind.TOKEN) and atom.value not in head + tail
+            if atom.kind in (AtomKind.WORD, AtomKind.TOKEN) and atom.value not in stays
         ]
         named = key or any(len(value) >= 8 for value in made_up)
         self._mark(place, Trait.IDENTIFIER if named else Trait.VOLATILE)
@@ -170,16 +170,6 @@ def _is_ragged(ones: Sequence[Atom], others: Sequence[Atom]) -> bool:
         a.value != b.value and a.path[-1:].isdigit() and bool({a.kind, b.kind} & _SHAPELESS)
         for a, b in zip(ones, others, strict=True)
     )
-
-
-def _start(one: str, other: str) -> str:
-    """What two texts begin with, cut back to the end of a word that both have whole."""
-    return re.sub(r"[A-Za-z0-9_]+\Z", "", _common(one, other))
-
-
-def _common(one: str, other: str) -> str:
-    length = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
-    return min(one, other, key=len) if length is None else one[:length]
 
 
 def _trait(one: Atom, other: Atom, *, key: bool, named: bool) -> Trait:

@@ -18,6 +18,7 @@ from typing import Any
 
 from idemfuzz.checkers.atoms import Atom, AtomKind, atoms_of, leaves_of
 from idemfuzz.checkers.noise import Noise, Span, Trait, extent
+from idemfuzz.checkers.ragged import frame_of
 from idemfuzz.model import Delta, Difference, DifferenceKind, Fact, FactKind
 
 _ROUNDS_MAX = 8
@@ -203,16 +204,15 @@ def _parts(
         if place not in noise.ragged:
             yield from (_part(atom, fact, field, span, noise, new, names) for atom in atoms)
             continue
-        head, tail = noise.ragged[place]
         text = "".join(atom.value for atom in atoms)
-        middle = text[len(head) : len(text) - len(tail)]
-        if text != head + middle + tail:
+        frame = frame_of(noise.ragged[place], text)
+        if frame is None:
             yield text
         elif noise.places.get(place) is Trait.IDENTIFIER:
-            names.append(("", middle))
-            yield from (head, _NAME, tail)
+            names.append(("", frame.middle(text)))
+            yield from (frame.head, _NAME, frame.tail, frame.extent(text))
         else:
-            yield from (head, _ANY, tail)
+            yield from (frame.head, _ANY, frame.tail, frame.extent(text))
 
 
 def _part(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+import time
 import uuid
+import zlib
 from typing import Any
 
 
@@ -85,3 +89,18 @@ def ticket_with_lua(redis: Any, user: str) -> None:
     """One script is atomic; it still gives a ticket per run."""
     script = "local n = redis.call('INCR', KEYS[1]) redis.call('HSET', KEYS[2], n, ARGV[1]) return n"
     redis.eval(script, 2, "tickets:last", "tickets", user)
+
+
+def count_in_pickle(redis: Any, user: str) -> None:
+    """A session as a web framework keeps it, with a token that is another one each time."""
+    held = redis.get(f"session:{user}")
+    session = pickle.loads(held) if held else {"requests": 0}
+    session = {"requests": session["requests"] + 1, "token": uuid.uuid4()}
+    redis.set(f"session:{user}", pickle.dumps(session))
+
+
+def append_to_packed(redis: Any, name: str) -> None:
+    """A list of JSON, packed, in which each entry has its time."""
+    held = redis.get(f"packed:{name}")
+    entries = json.loads(zlib.decompress(held)) if held else []
+    redis.set(f"packed:{name}", zlib.compress(json.dumps([*entries, {"at": time.time()}]).encode()))

@@ -202,6 +202,33 @@ UPDATES = [
         tables=[profiles],
         seed=_profile,
     ),
+    Case(
+        updates.log_visit,
+        "IDM102",
+        DUPLICATE,
+        8,
+        {"name": "ada"},
+        tables=[profiles],
+        seed=_profile,
+    ),
+    Case(
+        updates.spend_from_note,
+        "IDM102",
+        DUPLICATE,
+        8,
+        {"name": "ada"},
+        tables=[profiles],
+        seed=_profile,
+    ),
+    Case(
+        updates.count_beside_made_up_key,
+        "IDM102",
+        DUPLICATE,
+        8,
+        {"name": "ada"},
+        tables=[profiles],
+        seed=_profile,
+    ),
     Case(updates.toggle, "IDM102", DUPLICATE, 8, {"name": "ada"}, tables=[profiles], seed=_profile),
     Case(
         updates.extend_subscription, "IDM102", DUPLICATE, 4, {"name": "ada"}, tables=[profiles], seed=_profile
@@ -265,6 +292,8 @@ KEYS = [
     ),
     Case(keys.count_in_pipeline, "IDM103", DUPLICATE, 4, {"page": "home"}, ["redis"]),
     Case(keys.read_modify_write, "IDM103", DUPLICATE, 4, {"key": "visits"}, ["redis"]),
+    Case(keys.count_in_pickle, "IDM103", DUPLICATE, 4, {"user": "ada"}, ["redis"]),
+    Case(keys.append_to_packed, "IDM103", DUPLICATE, 4, {"name": "ada"}, ["redis"]),
     Case(keys.ticket_with_lua, "IDM103", DUPLICATE, 4, {"user": "ada"}, ["redis"]),
     Case(keys.lock_as_dedupe, "IDM103", KILL, 40, {"event": "e1"}, ["redis"]),
     Case(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -75,6 +77,33 @@ def add_note(engine: Engine, name: str, note: str) -> None:
         connection.execute(
             update(profiles).where(profiles.c.name == name).values(notes=profiles.c.notes + note)
         )
+
+
+def log_visit(engine: Engine, name: str) -> None:
+    """A line put behind text, with a short code that is another one each time."""
+    with engine.begin() as connection:
+        line = f"{secrets.token_hex(3)} came by; "
+        connection.execute(
+            update(profiles).where(profiles.c.name == name).values(notes=profiles.c.notes + line)
+        )
+
+
+def spend_from_note(engine: Engine, name: str) -> None:
+    """A balance in a text, beside a revision that is made up."""
+    with engine.begin() as connection:
+        notes = connection.execute(select(profiles.c.notes).where(profiles.c.name == name)).scalar_one()
+        left = int(notes.partition("balance=")[2].partition(" ")[0] or 100) - 30
+        notes = f"balance={left} rev={secrets.token_urlsafe(5)}"
+        connection.execute(update(profiles).where(profiles.c.name == name).values(notes=notes))
+
+
+def count_beside_made_up_key(engine: Engine, name: str) -> None:
+    """A counter in JSON, beside a key that is a UUID."""
+    with engine.begin() as connection:
+        events = connection.execute(select(profiles.c.events).where(profiles.c.name == name)).scalar_one()
+        count = events["count"] + 1 if isinstance(events, dict) else 1
+        events = {"count": count, str(uuid.uuid4()): "last"}
+        connection.execute(update(profiles).where(profiles.c.name == name).values(events=events))
 
 
 def toggle(engine: Engine, name: str) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
+import io
+import json
 import secrets
 import time
 import uuid
+import zipfile
 from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Any, ClassVar
@@ -20,7 +24,9 @@ from sqlalchemy import (
     Float,
     ForeignKey,
     Integer,
+    LargeBinary,
     MetaData,
+    PickleType,
     String,
     Table,
     Time,
@@ -268,6 +274,37 @@ def create_login(db: Engine, login: str, password: str) -> None:
             recovery="-".join(secrets.token_hex(2).upper() for _ in range(4)),
             cookie=f"session={body}.{secrets.token_urlsafe(9)}; user={login}",
         )
+
+
+exports = Table(
+    "exports",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("packed", LargeBinary),
+    Column("archive", LargeBinary),
+    Column("state", PickleType),
+    Column("cursor", String(400)),
+    Column("rows", JSON),
+    Column("log", String(400)),
+)
+
+
+def export(db: Engine, name: str) -> None:
+    """Made-up values in gzip, zip, a pickle, base64 and keys of JSON, and a time in words; the last export counts."""
+    row = {"id": str(uuid.uuid4()), "at": time.time(), "name": name}
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr(f"{uuid.uuid4().hex}.json", json.dumps(row))
+    values = {
+        "packed": gzip.compress(json.dumps([row, row]).encode()),
+        "archive": archive.getvalue(),
+        "state": {"token": secrets.token_bytes(8), "at": datetime.now(), "id": uuid.uuid4()},
+        "cursor": base64.urlsafe_b64encode(json.dumps(row).encode()).decode(),
+        "rows": {"count": 2, str(uuid.uuid4()): {"sku": "tea"}, str(uuid.uuid4()): {"sku": "milk"}},
+        "log": f"{time.ctime()}: export {secrets.token_hex(3)} took {time.perf_counter():.1f}s",
+    }
+    with db.begin() as connection:
+        upsert(connection, exports, {"name": name, **values}, values)
 
 
 calls = Table(

@@ -44,6 +44,7 @@ CASES = [
     ),
     Case(m.issue_api_token, lambda w: m.issue_api_token(w.db, "acme"), tables=[m.api_tokens]),
     Case(m.create_login, lambda w: m.create_login(w.db, "ada", "secret"), on=PAIRS, tables=[m.credentials]),
+    Case(m.export, lambda w: m.export(w.db, "stock"), on=PAIRS, tables=[m.exports]),
     Case(m.log_call, lambda w: m.log_call(w.db, "c-1"), on=PAIRS, tables=[m.calls]),
     Case(m.store_webhook, lambda w: m.store_webhook(w.db, "evt_1", 17), tables=[m.webhooks]),
     Case(
