@@ -164,7 +164,7 @@ class Stage:
     def _open(self) -> None:
         self._claims.take(self.stores)
         # Before any job's code is exchanged.
-        self._memory = Memory(self._values.values(), self._scenario)
+        self._memory = Memory(self._values.values(), self._scenario, self._outside)
         for store in self.stores:
             store.open(self._gate)
             self._opened.append(store)
@@ -182,6 +182,9 @@ class Stage:
         self._clock.install()
         self._inheritance.install()
         self._conductor.install()
+
+    def _outside(self) -> set[int]:
+        return set().union(*(tap.records for tap in self._taps if hasattr(tap, "records")))
 
     def _close(self) -> None:
         self._trial = None

@@ -11,7 +11,7 @@ import gc
 import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Protocol
 
 from idemfuzz.engine.intercept import coded
@@ -33,7 +33,7 @@ __all__ = [
 _CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict, Counter)
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 _MEMOISED: type = type(functools.cache(lambda: None))
-_CODE = (BuiltinFunctionType, type, ModuleType)
+_CODE = (BuiltinFunctionType, MethodType, type, ModuleType)
 _CLOSERS = ("close", "aclose", "dispose", "shutdown", "close_all", "disconnect")
 _MISSING: Any = object()
 

@@ -10,7 +10,7 @@ An application has thousands of such cells, and a job changes two of them. So on
 been seen to change: at an effect of the first reference (`look`), or by the end of a trial (`restore`).
 
 What stays common: what belongs to libraries; what is open, such as an engine made when it was first needed; what
-was handed in, but for its locks; and what the test's own code names.
+was handed in, but for its locks; what the test's own code names; and the records of fakes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import functools
 import queue
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Set
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Generic
 
@@ -43,9 +43,15 @@ class Memory:
     Args:
         handed: what fixtures brought, which is no worker's; its locks are.
         scenario: names in its code, and in that which it closes over, are the test's own.
+        outside: ids of what is known to be the outside's memory by now, the records of fakes; no worker's either.
     """
 
-    def __init__(self, handed: Iterable[object], scenario: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        handed: Iterable[object],
+        scenario: Callable[..., Any],
+        outside: Callable[[], Set[int]] = frozenset,
+    ) -> None:
         found = _Survey(list(handed), frozenset(_names_of(scenario)))
         self._cells = found.cells
         self._beginning = [cell.read() for cell in self._cells]
@@ -53,6 +59,8 @@ class Memory:
         self._exchanged = {i for i, cell in enumerate(self._cells) if isinstance(cell, Lock | Reentrant)}
         # The objects whose ids were noted must not go.
         self._kept = found.kept
+        self._owners = found.owners
+        self._outside = outside
         self._owner: Hashable = None
         self._images: dict[Hashable, Image] = {}
         self._fresh: Image = {}
@@ -97,10 +105,11 @@ class Memory:
 
     def look(self) -> bool:
         """What has changed is exchanged from here on; whether that is anything new."""
+        outside = self._outside()
         changed = {
             index
             for index, (cell, content) in enumerate(zip(self._cells, self._beginning, strict=True))
-            if index not in self._exchanged and not cell.has(content)
+            if index not in self._exchanged and self._owners[index] not in outside and not cell.has(content)
         }
         self._exchanged |= changed
         return bool(changed)
@@ -132,6 +141,8 @@ class _Survey:
 
     def __init__(self, handed: list[object], named: frozenset[str]) -> None:
         self.cells: list[Cell] = []
+        self.owners: list[int] = []
+        """For each cell the id of what it belongs to."""
         self.kept: list[object] = []
         self._seen: set[int] = set()
         self._named = named
@@ -153,6 +164,7 @@ class _Survey:
 
     def _add(self, cell: Cell, value: object) -> None:
         self.cells.append(cell)
+        self.owners.append(id(value))
         self.kept.append(value)
 
     def _visit(self, value: Any, depth: int, *, locks_only: bool = False) -> None:

@@ -226,3 +226,170 @@ def test_work_in_a_function(engine, monkeypatch):
 """
     )
     result.assert_outcomes(passed=5)
+
+
+OUTBOXES = """
+import jobs
+
+class Outbox:
+    sent = []
+    seen = set()
+    count = 0
+
+    @classmethod
+    def charge(cls, order):
+        cls.sent.append(order)
+
+    @staticmethod
+    def push(order):
+        Outbox.sent.append(order)
+
+    @classmethod
+    def tally(cls, order):
+        cls.count += 1
+
+    def charge_once(self, order, key):
+        self.seen.add(key)
+
+    @classmethod
+    def push_once(cls, order, key):
+        if key not in cls.seen:
+            cls.seen.add(key)
+            cls.sent.append(order)
+
+    @staticmethod
+    def rate(order):
+        return 3
+
+class FakeGateway(Outbox):
+    pass
+
+def record(order):
+    Outbox.sent.append(order)
+"""
+
+OUTBOX_JOBS = """
+def charge(order, key=None):
+    raise RuntimeError("the outside")
+
+class Gateway:
+    @classmethod
+    def charge(cls, order):
+        raise RuntimeError("the outside")
+
+    @staticmethod
+    def push(order):
+        raise RuntimeError("the outside")
+
+def pay(order):
+    charge(order)
+
+def pay_by_key(order):
+    charge(order, f"order-{order}")
+
+def pay_by_class(order):
+    Gateway.charge(order)
+
+def pay_by_push(order):
+    Gateway.push(order)
+
+def pay_by_tally(order):
+    Gateway.tally(order)
+
+def push_by_key(order):
+    Gateway.push_once(order, f"order-{order}")
+
+def pay_at_rate(folder, order):
+    (folder / "price").write_text(str(Gateway.rate(order)))
+"""
+
+
+def test_outboxes_of_classes_are_seen(suite, pytester):
+    """Class and static methods, bound ones and `append` itself, by monkeypatch or by a `with` in a fixture."""
+    pytester.makepyfile(jobs=OUTBOX_JOBS)
+    result = suite(
+        OUTBOXES
+        + """
+from unittest.mock import patch
+
+every = [jobs.pay, jobs.pay_by_class, jobs.pay_by_push, jobs.pay_by_tally]
+pytestmark = pytest.mark.idempotent(job=every, max_trials=4)
+
+@pytest.fixture
+def function_by_with():
+    with patch("jobs.charge", new=record):
+        yield
+
+@pytest.fixture
+def class_by_with():
+    with patch("jobs.Gateway", new=FakeGateway):
+        yield
+
+@pytest.fixture
+def several_by_with():
+    with patch.multiple("jobs", charge=record):
+        yield
+
+def test_function(function_by_with):
+    jobs.pay(7)
+
+def test_several(several_by_with):
+    jobs.pay(7)
+
+def test_class_method(class_by_with):
+    jobs.pay_by_class(7)
+
+def test_static_method(class_by_with):
+    jobs.pay_by_push(7)
+
+def test_counter(class_by_with):
+    jobs.pay_by_tally(7)
+
+def test_class_method_in_its_place(monkeypatch):
+    monkeypatch.setattr(jobs.Gateway, "charge", classmethod(lambda cls, order: Outbox.sent.append(order)))
+    jobs.pay_by_class(7)
+
+def test_static_method_in_its_place(monkeypatch):
+    monkeypatch.setattr(jobs.Gateway, "push", staticmethod(lambda order: None))
+    jobs.pay_by_push(7)
+
+def test_bound_method(monkeypatch):
+    monkeypatch.setattr(jobs, "charge", Outbox.charge)
+    jobs.pay(7)
+
+def test_append(monkeypatch):
+    sent = []
+    monkeypatch.setattr(jobs, "charge", lambda order: None)
+    monkeypatch.setattr(jobs.Gateway, "push", sent.append)
+    jobs.pay_by_push(7)
+"""
+    )
+    result.stdout.re_match_lines([r".*: 2 calls instead of 1", r".*9 failed"])
+
+
+def test_outboxes_of_classes_that_know_better_are_silent(suite, pytester):
+    """Goal: no alarm for a class that has seen the key, whichever worker comes, nor for a helper of a fake."""
+    pytester.makepyfile(jobs=OUTBOX_JOBS)
+    result = suite(
+        OUTBOXES
+        + """
+from unittest.mock import patch
+
+pytestmark = pytest.mark.idempotent(job=[jobs.pay_by_key, jobs.push_by_key, jobs.pay_at_rate])
+
+@pytest.fixture
+def gateway():
+    with patch("jobs.Gateway", new=FakeGateway), patch("jobs.charge", new=FakeGateway().charge_once):
+        yield
+
+def test_seen_by_an_object(gateway):
+    jobs.pay_by_key(7)
+
+def test_seen_by_a_class(gateway):
+    jobs.push_by_key(7)
+
+def test_helper(gateway, tmp_path):
+    jobs.pay_at_rate(tmp_path, 7)
+"""
+    )
+    result.assert_outcomes(passed=3)
