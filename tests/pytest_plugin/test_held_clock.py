@@ -97,3 +97,44 @@ def test_a_held_clock_goes_on_for_the_job(suite, pytester, module, hold, more):
     pytest.importorskip(module)
     pytester.makepyfile(jobs=JOBS)
     suite(TESTS.format(module=module, hold=hold, more=more)).assert_outcomes(passed=3)
+
+
+MIDNIGHT = """
+import datetime
+import jobs
+import time_machine
+
+def by_day(engine, email):
+    jobs.keep(engine, email, str(datetime.date.today()))
+
+@pytest.fixture
+def db(tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'marks.db'}")
+    jobs.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+@pytest.mark.idempotent(job=by_day)
+@time_machine.travel("2026-03-01 23:55:00+00:00")
+def test_before_midnight(db):
+    by_day(db, "ada")
+
+@pytest.mark.idempotent(job=by_day)
+@time_machine.travel("2026-03-01 12:00:00+00:00")
+def test_at_noon(db):
+    by_day(db, "ada")
+
+@pytest.mark.idempotent(job=jobs.by_argument)
+@time_machine.travel("2026-03-01 23:55:00+00:00")
+def test_by_argument(db):
+    jobs.by_argument(db, "ada")
+"""
+
+
+def test_a_key_by_the_day_is_outrun_where_the_day_turns(suite, pytester):
+    """Goal: what `docs/limits.md` says of such keys; a key by the argument is silent at midnight, too."""
+    pytest.importorskip("time_machine")
+    pytester.makepyfile(jobs=JOBS)
+    result = suite(MIDNIGHT)
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*test_before_midnight*IDM101*"])
