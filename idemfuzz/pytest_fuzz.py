@@ -20,6 +20,7 @@ from idemfuzz.fuzz.subject import Subject, Work
 from idemfuzz.fuzz.target import Target
 from idemfuzz.pytest_jobs import JobItem
 from idemfuzz.pytest_options import WORK
+from idemfuzz.pytest_outcome import skip_reason
 from idemfuzz.pytest_search import is_searched
 from idemfuzz.session import Progress, ScenarioFailed
 
@@ -68,6 +69,7 @@ class FuzzLoop(_Loop):
         self._on_replay = on_replay
         self._turn: Slice | None = None
         self._failed: dict[str, str] = {}
+        self._skipped: dict[str, str] = {}
 
     def _turns(self, items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, Work]]:
         by_name: dict[str, pytest.Item] = {}
@@ -94,6 +96,7 @@ class FuzzLoop(_Loop):
         why = self._failed.pop(item.nodeid, None)
         if why is not None and not self._campaign.stopped:
             turn.target.unusable = why
+        turn.target.skipped = self._skipped.pop(item.nodeid, "")
         turn.end()
 
     def _work(self, turn: Slice, subject: Subject) -> None:
@@ -132,7 +135,7 @@ class FuzzLoop(_Loop):
         if report.failed:
             self._failed.setdefault(report.nodeid, _why(report))
         elif report.skipped:
-            self._failed.setdefault(report.nodeid, "skipped")
+            self._skipped[report.nodeid] = f"skipped: {skip_reason(report)}"
 
 
 class ReplayLoop(_Loop):
@@ -185,7 +188,7 @@ class ReplayLoop(_Loop):
         if report.failed:
             self._failed.setdefault(report.nodeid, _why(report))
         elif report.skipped:
-            self._failed.setdefault(report.nodeid, "it is skipped")
+            self._failed.setdefault(report.nodeid, f"it is skipped: {skip_reason(report)}")
 
 
 def _why(report: pytest.TestReport) -> str:

@@ -20,7 +20,7 @@ from idemfuzz.reporting.steps import clean
 from idemfuzz.reporting.text import mark_of, render
 from idemfuzz.session import ScenarioFailed
 
-__all__ = ["Violated", "command_for", "conclude", "failures", "summarise", "told"]
+__all__ = ["Violated", "command_for", "conclude", "failures", "skip_reason", "summarise", "told"]
 
 _HOLDING_MAX = 10
 _MARKUP = {Verdict.HOLDS: {"green": True}, Verdict.UNKNOWN: {"yellow": True}, Verdict.VIOLATED: {"red": True}}
@@ -140,6 +140,11 @@ def _own_frames(error: BaseException) -> Any:
     ):
         traceback = traceback.tb_next
     return traceback or error.__traceback__
+
+
+def skip_reason(report: pytest.TestReport) -> str:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+    return reason.removeprefix("Skipped: ").strip() or "no reason given"
 
 
 def summarise(terminalreporter: Any, config: pytest.Config, reports: Sequence[Any]) -> None:

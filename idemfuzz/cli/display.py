@@ -10,6 +10,7 @@ import pytest
 
 from idemfuzz.cli import EXIT_FOUND, EXIT_HOLDS, EXIT_UNUSABLE
 from idemfuzz.model import Report, Verdict
+from idemfuzz.pytest_outcome import skip_reason
 from idemfuzz.reporting.certificate import counted
 from idemfuzz.reporting.proof import proof_text
 from idemfuzz.reporting.screen import Screen
@@ -131,7 +132,7 @@ class Display:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.skipped:
             self._skipped += 1
-            self._screen.say(f"- {report.nodeid}  skipped: {_reason(report)}", style="yellow")
+            self._screen.say(f"- {report.nodeid}  skipped: {skip_reason(report)}", style="yellow")
         if not report.failed or report.nodeid in self._reports or report.nodeid in self._refused:
             return
         if report.when == "call":
@@ -223,11 +224,6 @@ def _is_searched(item: pytest.Item) -> bool:
     if item.get_closest_marker("idempotent") is not None or "deliver" in getattr(item, "fixturenames", ()):
         return True
     return hasattr(item, "registration")
-
-
-def _reason(report: pytest.TestReport) -> str:
-    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
-    return reason.removeprefix("Skipped: ").strip() or "no reason given"
 
 
 def _without_colour(text: str) -> str:

@@ -14,6 +14,7 @@ import pytest
 
 from idemfuzz.cli import EXIT_FOUND, EXIT_HOLDS, EXIT_UNUSABLE
 from idemfuzz.cli.display import Display
+from idemfuzz.reporting.certificate import counted
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -196,6 +197,7 @@ class FuzzDisplay(Display):
                     not_covered=target.not_covered,
                     findings=found.count(target.name),
                     unusable=target.unusable,
+                    skipped=target.skipped,
                     refused=target.refused,
                 )
                 for target in campaign.targets.values()
@@ -293,6 +295,11 @@ def judged(screen: Screen, standing: Standing, stopped: str) -> int:
         names = ", ".join(target.name for target in unsearched[:_NAMED_MAX])
         more = f" and {len(unsearched) - _NAMED_MAX} more" if len(unsearched) > _NAMED_MAX else ""
         screen.say(f"Nothing can be claimed of {names}{more}: see above", style="bold yellow")
+        return EXIT_UNUSABLE
+    if all(target.skipped for target in standing.targets):
+        screen.say(
+            f"Nothing was searched: {counted(len(standing.targets), 'test')} skipped.", style="bold red"
+        )
         return EXIT_UNUSABLE
     if not stopped and not any(target.examples for target in standing.targets):
         screen.say(

@@ -279,7 +279,7 @@ class Campaign:
 
     def next(self) -> Target | None:
         """Whose turn it is: each has its glances and its bounded search, one round after the other; then who promises most."""
-        able = [target for target in self.targets.values() if not target.unusable]
+        able = [target for target in self.targets.values() if not target.unusable and not target.skipped]
         if self.is_over or not able:
             return None
         fresh = [target for target in able if target.slices <= len(_GLANCES)]

@@ -195,5 +195,6 @@ def _together(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any
         "not_covered": [text for text in one["not_covered"] if text in other["not_covered"]],
         "findings": max(one["findings"], other["findings"]),
         "unusable": one["unusable"] if one["unusable"] and other["unusable"] else "",
+        "skipped": one["skipped"] if one["skipped"] and other["skipped"] else "",
         "refused": refused,
     }

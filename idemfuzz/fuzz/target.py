@@ -41,6 +41,8 @@ class Target:
     """New features per second, of late."""
     last_new_at: float = 0.0
     unusable: str = ""
+    skipped: str = ""
+    """Why it has no more turns, though nothing is wrong with it: its test is skipped."""
     refused: dict[str, int] = field(default_factory=dict)
     not_covered: tuple[str, ...] = ()
     """What the bounded search left out."""

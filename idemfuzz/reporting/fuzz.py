@@ -35,6 +35,7 @@ class TargetStanding:
     not_covered: tuple[str, ...] = ()
     findings: int = 0
     unusable: str = ""
+    skipped: str = ""
     refused: Mapping[str, int] = field(default_factory=dict)
     """How often it failed without any duplicate, by the error."""
 
@@ -127,7 +128,7 @@ def panel(standing: Standing, width: int) -> RenderableType:
 
 def _row(target: TargetStanding, width: int) -> list[str | Text]:
     struck, known = target.points
-    name = Text(cut(clean(target.name), width), style="dim" if target.unusable else "")
+    name = Text(cut(clean(target.name), width), style="dim" if target.unusable or target.skipped else "")
     found = Text(str(target.findings), style="bold red" if target.findings else "dim")
     return [
         name,
@@ -157,15 +158,15 @@ def summary(standing: Standing) -> Iterator[str]:
 
 
 def _left(standing: Standing) -> Iterator[str]:
-    idle = [clean(t.name) for t in standing.targets if not t.slices and not t.unusable]
+    idle = [clean(t.name) for t in standing.targets if not t.slices and not t.unusable and not t.skipped]
     if len(idle) > _NAMED_MAX:
         yield f"{len(idle)} targets had no turn: {', '.join(idle[:_NAMED_MAX])} and {len(idle) - _NAMED_MAX} more"
     else:
         yield from (f"{name}: had no turn" for name in idle)
     for target in standing.targets:
         name = clean(target.name)
-        if target.unusable:
-            yield f"{name}: {clean(target.unusable)}"
+        if target.unusable or target.skipped:
+            yield f"{name}: {clean(target.unusable or target.skipped)}"
             continue
         for text in target.not_covered:
             yield f"{name}: {clean(text)}"

@@ -402,3 +402,29 @@ def test_a_job_that_fails_with_each_example_is_no_pass(
     assert done.returncode == 2, done.stdout
     assert "Nothing can be claimed of jobs:picky" in done.stdout
     assert "jobs:picky: was not searched, as it fails without any duplicate with each of" in done.stdout
+
+
+SKIPPED = """
+import jobs
+import pytest
+
+
+@pytest.mark.skip(reason="until the move is done")
+@pytest.mark.idempotent(job=jobs.right)
+def test_skipped(engine):
+    raise AssertionError("it is skipped")
+"""
+
+
+@pytest.mark.parametrize("parts", [(), ("-n", "2")])
+def test_what_is_skipped_is_told_and_is_no_trouble(
+    idemfuzz: Run, project: Path, parts: tuple[str, ...]
+) -> None:
+    """Goal: as with `run`, whoever skips a test wants no search of it. Method: beside one that holds, and alone."""
+    (project / "test_skipped.py").write_text(SKIPPED)
+    done = idemfuzz("fuzz", "jobs:right", "test_skipped.py", "--max-time", "4s", *parts)
+    assert done.returncode == 0, done.stdout
+    assert "test_skipped.py::test_skipped: skipped: until the move is done" in done.stdout
+    done = idemfuzz("fuzz", "test_skipped.py", "--max-time", "4s", *parts)
+    assert done.returncode == 2, done.stdout
+    assert "Nothing was searched: 1 test skipped." in done.stdout
