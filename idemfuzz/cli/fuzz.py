@@ -157,12 +157,11 @@ def _write(targets: Sequence[str], display: FuzzDisplay) -> None:
 
 @contextmanager
 def _stopping(display: FuzzDisplay) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM ends the campaign after the trial that runs; the next one is pytest's."""
+    """The first Ctrl-C or SIGTERM ends the campaign after the trial that runs; the next one of either cuts that trial."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, frame: object) -> None:
-        signal.signal(number, before[signal.SIGINT] if number == signal.SIGINT else signal.SIG_DFL)
-        if display.campaign is None:
+        if display.campaign is None or display.campaign.stopped:
             raise KeyboardInterrupt
         display.campaign.stop("Ctrl-C" if number == signal.SIGINT else "SIGTERM")
 

@@ -6,6 +6,7 @@ exploring     explorers at work
 confirming    what they came upon, made small and run again
 proving       the same search with other guards
 certifying    what may be claimed
+ending        what SIGTERM does to a search
 """
 
 from idemfuzz.session.progress import Listener, Progress, ScenarioFailed

@@ -15,6 +15,7 @@ from idemfuzz.model import Coverage, Finding, Note, Plan, Report, Verdict
 from idemfuzz.reporting.redaction import redacted
 from idemfuzz.session.certifying import certified, disagreements, doubts, touched_strangers
 from idemfuzz.session.confirming import Confirmation
+from idemfuzz.session.ending import termination_interrupts
 from idemfuzz.session.exploring import Exploration
 from idemfuzz.session.oracle import Oracle
 from idemfuzz.session.progress import Listener, Progress
@@ -64,7 +65,7 @@ class Session:
             ScenarioFailed: the scenario fails when its jobs are delivered once.
         """
         started = time.perf_counter()
-        with self._stage:
+        with termination_interrupts(), self._stage:
             report = self._search_levels() if self._options.isolation else self._search(started)
         return redacted(report, self._options.redact) if self._options.redact else report
 

@@ -200,8 +200,23 @@ class TestTrouble:
         (project / "pytest.ini").write_text("[pytest]\naddopts = -n 2 -ra\n")
         assert idemfuzz("run", "jobs:right").returncode == 0
 
+    @pytest.mark.parametrize(
+        ("command", "signals"),
+        [
+            (("idemfuzz.cli", "run"), [signal.SIGINT]),
+            (("idemfuzz.cli", "run"), [signal.SIGTERM]),
+            (("pytest",), [signal.SIGTERM]),
+            # The first one would wait for the end of the trial.
+            (("idemfuzz.cli", "fuzz"), [signal.SIGINT, signal.SIGTERM]),
+        ],
+        ids=lambda value: " ".join(map(str, value)),
+    )
     def test_interruption_puts_everything_back_and_ends_with_2(
-        self, project: Path, environment: dict[str, str]
+        self,
+        project: Path,
+        environment: dict[str, str],
+        command: tuple[str, ...],
+        signals: list[signal.Signals],
     ) -> None:
         """The scenario says on a file that a delivery has been made; then it is interrupted there."""
         (project / "test_long.py").write_text(
@@ -210,7 +225,7 @@ class TestTrouble:
             "    pathlib.Path('begun').touch()\n    threading.Event().wait(60)\n"
         )
         process = subprocess.Popen(
-            [sys.executable, "-m", "idemfuzz.cli", "run", "test_long.py"],
+            [sys.executable, "-m", *command, "test_long.py"],
             cwd=project,
             env=environment,
             stdout=subprocess.PIPE,
@@ -221,12 +236,13 @@ class TestTrouble:
         )
         try:
             _until((project / "begun").exists, process)
-            process.send_signal(signal.SIGINT)
+            for number in signals:
+                process.send_signal(number)
             out, err = process.communicate(timeout=60)
         finally:
             process.kill()
         assert process.returncode == 2, out + err
-        assert "Interrupted. What the search had changed was put back." in out
+        assert ("Interrupted. What the search had changed was put back." in out) == (command != ("pytest",))
         assert "Traceback" not in out + err
         import sqlite3
 
