@@ -16,7 +16,7 @@ from typing import Any
 
 from idemfuzz.abc import Options, Unusable
 from idemfuzz.explorers import FAULT_NAMES
-from idemfuzz.model import Example, Plan, PlanError, Report
+from idemfuzz.model import DELIVERIES_MAX, SECONDS_MAX, Example, Plan, PlanError, Report
 from idemfuzz.session import Progress, Session
 
 __all__ = ["Registration", "check", "listed", "make_options", "named", "register", "registrations"]
@@ -359,13 +359,25 @@ def _imported(job: Any) -> Any:
     return found
 
 
-def _whole(minimum: int) -> Callable[[str, Any], int]:
+def _whole(minimum: int, most: int | None = None) -> Callable[[str, Any], int]:
+    expected = f"of at least {minimum}" if most is None else f"from {minimum} to {most}"
+
     def read(key: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise Unusable(f"{key}={value!r} is not usable; expected a whole number of at least {minimum}")
-        return value
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if not is_whole or value < minimum or (most is not None and value > most):
+            raise Unusable(f"{key}={value!r} is not usable; expected a whole number {expected}")
+        return int(value)
 
     return read
+
+
+def _window(key: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    seconds = _seconds(key, value)
+    if seconds > SECONDS_MAX:
+        raise Unusable(f"{key}={value!r} is not usable; expected at most {SECONDS_MAX:.0f} seconds")
+    return seconds
 
 
 def _seconds(key: str, value: Any) -> float:
@@ -423,15 +435,15 @@ def _plan(key: str, value: Any) -> Plan | None:
 
 
 _READERS: dict[str, Callable[[str, Any], Any]] = {
-    "deliveries": _whole(2),
-    "overlapping": _whole(2),
+    "deliveries": _whole(2, DELIVERIES_MAX),
+    "overlapping": _whole(2, DELIVERIES_MAX),
     "max_trials": _whole(1),
     "max_examples": _whole(1),
     "full_read_rows_max": _whole(0),
-    "attempts": _whole(2),
+    "attempts": _whole(2, DELIVERIES_MAX),
     "seed": _whole(0),
     "timeout": _seconds,
-    "redelivery_window": lambda key, value: None if value is None else _seconds(key, value),
+    "redelivery_window": _window,
     "ignore": _names,
     "allow": _names,
     "faults": _faults,

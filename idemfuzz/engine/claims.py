@@ -78,8 +78,8 @@ class Claims:
         told = os.pread(file, 200, 0).decode(errors="replace")
         if told:
             warnings.warn(
-                f"a search of {name!r} was killed ({told}): what its last trial had written is still there, unless the "
-                "database was made anew since. Make it anew if this search looks odd",
+                f"a search or stress run of {name!r} was killed ({told}): what it had written last is still there, unless the "
+                "database was made anew since. Make it anew if this one looks odd",
                 stacklevel=2,
             )
         os.ftruncate(file, 0)

@@ -30,7 +30,9 @@ from idemfuzz.model.example import Example
 from idemfuzz.model.footprint import NOTHING, Footprint, Plane, Region, conflict
 from idemfuzz.model.history import Ending, Event, EventKind, History, Step
 from idemfuzz.model.plan import (
+    DELIVERIES_MAX,
     PLAN_VERSION,
+    SECONDS_MAX,
     Fault,
     FaultKind,
     Identity,
@@ -57,8 +59,10 @@ from idemfuzz.model.verdict import (
 )
 
 __all__ = [
+    "DELIVERIES_MAX",
     "NOTHING",
     "PLAN_VERSION",
+    "SECONDS_MAX",
     "Access",
     "Certificate",
     "Counterexample",

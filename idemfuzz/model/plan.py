@@ -10,6 +10,10 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 PLAN_VERSION = 1
+DELIVERIES_MAX = 1_000
+"""Of a plan, and of the options that lead to plans: more can neither be waited for nor, at once, be held in threads."""
+SECONDS_MAX = 1e8
+"""Three years: the most that a plan lets pass at a time, so that no clock is moved past what a date can say."""
 
 
 class PlanError(ValueError):
@@ -134,6 +138,24 @@ class Plan:
     call: int | None = None
     late_seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Refuse what nobody can carry out.
+
+        Raises:
+            PlanError: too many deliveries, or too long a time.
+        """
+        for deliveries in (self.deliveries, self.overlapping or 1):
+            if not 1 <= deliveries <= DELIVERIES_MAX:
+                raise PlanError(
+                    f"plan {str(self)!r:.200} asks for {deliveries} deliveries; expected 1 to {DELIVERIES_MAX}"
+                )
+        lapses = sum(part.seconds for part in self.overlap if isinstance(part, Lapse))
+        for seconds in (self.late_seconds, lapses):
+            if not 0 <= seconds <= SECONDS_MAX:
+                raise PlanError(
+                    f"plan {str(self)!r:.200} lets {seconds:g} seconds pass; expected 0 to {SECONDS_MAX:.0f}"
+                )
+
     @property
     def overlapping(self) -> int:
         """How many deliveries overlap; 0 where all run one after another."""
@@ -170,7 +192,12 @@ class Plan:
             )
         plan = cls()
         for part in parts:
-            plan = _extend(plan, part, text)
+            try:
+                plan = _extend(plan, part, text)
+            except PlanError:
+                raise
+            except ValueError as error:
+                raise PlanError(f"cannot read {part!r:.100} in plan {text!r:.200}: {error}") from error
         return plan
 
     def to_json(self) -> dict[str, Any]:
@@ -221,7 +248,9 @@ class Plan:
                 overlap=tuple(map(_segment, data["overlap"])),
                 late_seconds=float(data["late_seconds"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except PlanError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise PlanError(f"not a plan: {error!r} in {dict(data)!r}") from error
 
 
@@ -251,10 +280,7 @@ def _extend(plan: Plan, part: str, text: str) -> Plan:
     if re.fullmatch(r"late=\d+(\.\d+)?", part):
         return replace(plan, late_seconds=float(part[5:]))
     if part.startswith("order="):
-        try:
-            return replace(plan, overlap=tuple(map(_segment, part[6:].split(","))))
-        except ValueError as error:
-            raise PlanError(f"cannot read {part!r} in plan {text!r}: {error}") from error
+        return replace(plan, overlap=tuple(map(_segment, part[6:].split(","))))
     match = _FAULT.match(part)
     if match is None or match["kind"] not in set(FaultKind):
         raise PlanError(

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idemfuzz.model import Fault, FaultKind, Identity, Lapse, Plan, PlanError, Point, Segment, Side
+from idemfuzz.model import (
+    DELIVERIES_MAX,
+    Fault,
+    FaultKind,
+    Identity,
+    Lapse,
+    Plan,
+    PlanError,
+    Point,
+    Segment,
+    Side,
+)
 
 numbers = st.integers(1, 9999)
 labels = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=30)
@@ -18,13 +30,14 @@ faults = st.builds(
     st.builds(Point, numbers, numbers, labels, numbers),
     st.sampled_from(Side),
 )
+deliveries = st.integers(1, DELIVERIES_MAX)
 seconds = st.integers(1, 10**10).map(lambda thousandths: thousandths / 1000)
-segments = st.builds(Segment, numbers, steps=st.none() | numbers) | st.builds(
-    Segment, numbers, through=st.tuples(labels, numbers)
+segments = st.builds(Segment, deliveries, steps=st.none() | numbers) | st.builds(
+    Segment, deliveries, through=st.tuples(labels, numbers)
 )
 plans = st.builds(
     Plan,
-    deliveries=numbers,
+    deliveries=deliveries,
     identity=st.sampled_from(Identity),
     faults=st.lists(faults, max_size=3).map(tuple),
     overlap=st.lists(segments | st.builds(Lapse, seconds), max_size=5).map(tuple),
@@ -58,6 +71,30 @@ def test_text_reads_well():
 def test_what_is_no_plan_is_named(text: str):
     with pytest.raises(PlanError, match="plan"):
         Plan.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("v1:x1000000000", "asks for 1000000000 deliveries; expected 1 to 1000"),
+        ("v1:x2:order=1,5000", "asks for 5000 deliveries; expected 1 to 1000"),
+        ("v1:x2:late=999999999999", "seconds pass; expected 0 to 100000000"),
+        ("v1:x2:order=1+redis.SET#1,+60000000s,2,+60000000s", "lets 1.2e+08 seconds pass"),
+        (f"v1:x{'9' * 5000}", "cannot read 'x999"),
+    ],
+)
+def test_what_nobody_can_carry_out_is_refused(text: str, message: str):
+    with pytest.raises(PlanError, match=re.escape(message)):
+        Plan.parse(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"deliveries": 0}, {"deliveries": 10**9}, {"late_seconds": float("nan")}, {"overlap": ["2000", "1"]}],
+)
+def test_nor_is_it_read_from_a_file(change: dict[str, object]):
+    with pytest.raises(PlanError, match=r"^plan .*; expected"):
+        Plan.from_json({**Plan(2).to_json(), **change})
 
 
 @pytest.mark.parametrize("data", [{}, {"version": 2}, {"version": 1}, {"version": 1, "deliveries": "many"}])
