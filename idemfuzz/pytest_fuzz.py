@@ -62,7 +62,7 @@ class _Loop:
 
 
 class FuzzLoop(_Loop):
-    """One slice of a campaign after the other. Known findings of a target are replayed in its first one."""
+    """One slice of a campaign after the other. Known findings of a target are replayed in the first one that it has here."""
 
     def __init__(self, campaign: Campaign, on_replay: Callable[[Replayed], None]) -> None:
         self._campaign = campaign
@@ -104,8 +104,7 @@ class FuzzLoop(_Loop):
         pursuit = turn.pursuit(subject.options)
         found = None
         try:
-            if not turn.target.slices:
-                self._replay(turn.target, subject)
+            self._replay(turn.target, subject)
             found = subject.pursue(pursuit, turn.seed)
         except TimeIsUp:
             # What it had found by then is kept already, or is in what it looked at.
@@ -114,11 +113,12 @@ class FuzzLoop(_Loop):
         turn.conclude(pursuit, report, example)
 
     def _replay(self, target: Target, subject: Subject) -> None:
-        campaign = self._campaign
-        for entry in [entry for entry in campaign.known.values() if entry.target == target.name]:
-            if campaign.is_over or (entry.drawn and entry.example is None):
-                continue
+        campaign, due = self._campaign, self._campaign.due[target.name]
+        while due and not campaign.is_over:
+            entry = due.pop(0)
             fresh = _read_again(entry)
+            if fresh.drawn and fresh.example is None:
+                continue
             fate = replayed(fresh, subject.search(fresh.example), subject.options)
             if fate.fate is not Fate.STILL_FAILING:
                 # Found once more, it is news.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from idemfuzz.cli import EXIT_FOUND, EXIT_UNUSABLE
-from idemfuzz.cli.fuzz_display import PLAIN_SECONDS, STATUS_SECONDS, judged, told
+from idemfuzz.cli.fuzz_display import NOT_REPLAYED, PLAIN_SECONDS, STATUS_SECONDS, judged, told
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -222,8 +222,9 @@ class CrewDisplay:
         found = self._gathered()
         troubles = [trouble for part in self._parts if part.ended() and (trouble := part.trouble())]
         troubles += [f"part {part.name} was not waited for" for part in self._parts if not part.ended()]
-        for trouble in troubles:
-            screen.say(f"Note: {trouble}", style="yellow")
+        problems = dict.fromkeys(text for part in reports for text in part["problems"])
+        for text in (*problems, *troubles):
+            screen.say(f"Note: {text}", style="yellow")
         if self._stopped:
             screen.say(
                 f"Stopped by {self._stopped}. Nothing is lost; go on with --continue.", style="bold yellow"
@@ -236,16 +237,19 @@ class CrewDisplay:
             screen.say()
             for line in told(entry):
                 screen.say(line)
-        # A part that begins anew knows what it found before.
-        known = {one["id"]: one for part in reports for one in part["known"]}
+        # Where one part had no time for it, another one may have had; a part that begins anew knows what it found before.
+        told_known = [one for part in reports for one in part["known"]]
+        known = {one["id"]: one for one in sorted(told_known, key=lambda one: one["fate"] != NOT_REPLAYED)}
         known = {one: fate for one, fate in known.items() if one not in self._findings}
         counts = {
             fate: sum(one["fate"] == fate for one in known.values()) for fate in ("STILL FAILING", "FIXED")
         }
         failing = [one for one in known.values() if one["fate"] == "STILL FAILING" and not one["accepted"]]
+        waiting = [identity for identity, one in known.items() if one["fate"] == NOT_REPLAYED]
+        waiting_text = f", {len(waiting)} not replayed" if waiting else ""
         screen.say()
         screen.say(
-            f"Findings: {len(found)} new, {len(failing)} known and still failing, {counts['FIXED']} fixed",
+            f"Findings: {len(found)} new, {len(failing)} known and still failing, {counts['FIXED']} fixed{waiting_text}",
             style="bold red" if found or failing else "bold green",
         )
         document = {
@@ -259,5 +263,5 @@ class CrewDisplay:
             write_json(Path(target.partition("=")[2]), document)
         if found or failing:
             return EXIT_FOUND
-        code = judged(screen, self._standing(), self._stopped)
+        code = judged(screen, self._standing(), self._stopped, waiting)
         return EXIT_UNUSABLE if troubles else code

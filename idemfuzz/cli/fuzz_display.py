@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ _LIVE_SECONDS = 0.25
 PLAIN_SECONDS = 10.0
 STATUS_SECONDS = 1.0
 MAX_SECONDS = 600.0
+NOT_REPLAYED = "NOT REPLAYED"
+"""In a report, in place of the fate of a known finding."""
 _NAMED_MAX = 6
 
 
@@ -252,6 +254,7 @@ class FuzzDisplay(Display):
             f"{len(fixed)} fixed",
         ]
         parts += [f"{len(still) - len(failing)} accepted"] if len(still) > len(failing) else []
+        parts += [f"{len(campaign.not_replayed)} not replayed"] if campaign.not_replayed else []
         bad = bool(campaign.findings or failing)
         screen.say(f"Findings: {', '.join(parts)}", style="bold red" if bad else "bold green")
         if bad:
@@ -259,7 +262,10 @@ class FuzzDisplay(Display):
         if self._interrupted:
             return EXIT_UNUSABLE
         # Of a part, whoever started it judges, with all the others.
-        return EXIT_HOLDS if self._status is not None else judged(screen, self._standing(), campaign.stopped)
+        if self._status is not None:
+            return EXIT_HOLDS
+        waiting = [entry.id for entry in campaign.not_replayed]
+        return judged(screen, self._standing(), campaign.stopped, waiting)
 
     def to_json(self) -> dict[str, Any]:
         """The report for programs."""
@@ -277,24 +283,36 @@ class FuzzDisplay(Display):
             "findings": [to_json(entry) for entry in self.campaign.findings],
             "known": [
                 {
-                    "id": fate.entry.id,
-                    "target": fate.entry.target,
-                    "fate": str(fate.fate),
-                    "why": fate.why,
-                    "accepted": fate.entry.id in self.campaign.accepted,
+                    "id": entry.id,
+                    "target": entry.target,
+                    "fate": fate,
+                    "why": why,
+                    "accepted": entry.id in self.campaign.accepted,
                 }
-                for fate in self.fates
+                for entry, fate, why in [
+                    *((entry, NOT_REPLAYED, "it had no turn") for entry in self.campaign.not_replayed),
+                    *((one.entry, str(one.fate), one.why) for one in self.fates),
+                ]
             ],
+            "problems": self.campaign.problems,
         }
 
 
-def judged(screen: Screen, standing: Standing, stopped: str) -> int:
-    """The exit code of a campaign without findings: not having searched something is no pass, and says why."""
+def judged(screen: Screen, standing: Standing, stopped: str, waiting: Sequence[str]) -> int:
+    """The exit code of a campaign without findings: not having searched something is no pass, and says why.
+
+    ``waiting`` are the ids of known findings that were not replayed.
+    """
+    if waiting:
+        screen.say(
+            f"Nothing can be claimed of {_named(waiting)}, which had no turn: give it more (--max-time), or idemfuzz replay",
+            style="bold yellow",
+        )
+        return EXIT_UNUSABLE
     unsearched = [target for target in standing.targets if target.is_unsearched]
     if unsearched:
-        names = ", ".join(target.name for target in unsearched[:_NAMED_MAX])
-        more = f" and {len(unsearched) - _NAMED_MAX} more" if len(unsearched) > _NAMED_MAX else ""
-        screen.say(f"Nothing can be claimed of {names}{more}: see above", style="bold yellow")
+        names = _named([target.name for target in unsearched])
+        screen.say(f"Nothing can be claimed of {names}: see above", style="bold yellow")
         return EXIT_UNUSABLE
     if all(target.skipped for target in standing.targets):
         screen.say(
@@ -308,6 +326,11 @@ def judged(screen: Screen, standing: Standing, stopped: str) -> int:
         )
         return EXIT_UNUSABLE
     return EXIT_HOLDS
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
+    return ", ".join(names[:_NAMED_MAX]) + more
 
 
 def told(entry: Entry) -> Iterator[str]:

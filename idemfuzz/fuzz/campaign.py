@@ -196,6 +196,8 @@ class Campaign:
         """Of this campaign, in the order in which they were found."""
         self.known: dict[str, Entry] = {}
         """All findings of the corpus, by id."""
+        self.due: dict[str, list[Entry]] = {}
+        """Those that are still to be replayed in this process, by target: also by one that goes on with an earlier campaign."""
         self.accepted: set[str] = set()
         """Ids of those that the baseline accepts today."""
         self.problems: list[str] = []
@@ -231,9 +233,17 @@ class Campaign:
                 if isinstance(saved, dict):
                     self._codes.setdefault(name, set()).add(saved.get("code"))
         if self.settings.resume:
-            self._earlier_seconds = float(self._saved.get("seconds", 0.0))
-            self.curve = [(float(at), int(count)) for at, count in self._saved.get("curve", [])]
+            self._go_on()
         self._began = time.monotonic()
+
+    def _go_on(self) -> None:
+        if not self._saved:
+            self.problems.append(
+                f"there is nothing to go on with in {self._state_path}: the campaign begins anew"
+            )
+        with suppress(TypeError, ValueError):
+            self._earlier_seconds = max(0.0, float(self._saved.get("seconds", 0.0)))
+            self.curve = [(float(at), int(count)) for at, count in self._saved.get("curve", [])]
 
     def add(
         self, name: str, job: object, *, is_test: bool, draws: bool, sources: Iterable[object] = ()
@@ -246,6 +256,7 @@ class Campaign:
         if self.settings.resume and isinstance(saved, dict) and saved.get("code") == target.code:
             restore(target, saved)
         self.targets[name] = target
+        self.due[name] = [entry for entry in self.known.values() if entry.target == name]
         self._features += len(target.learned.features)
 
     # -- which is next -----------------------------------------------------------------------------------
@@ -278,10 +289,13 @@ class Campaign:
         return settings.max_findings is not None and len(self.findings) >= settings.max_findings
 
     def next(self) -> Target | None:
-        """Whose turn it is: each has its glances and its bounded search, one round after the other; then who promises most."""
+        """Whose turn it is: first those with findings to replay; then each has its glances and its bounded search, one round after the other; then who promises most."""
         able = [target for target in self.targets.values() if not target.unusable and not target.skipped]
         if self.is_over or not able:
             return None
+        waiting = [target for target in able if self.due[target.name] and not target.begun]
+        if waiting:
+            return min(waiting, key=lambda t: (not t.changed, t.name))
         fresh = [target for target in able if target.slices <= len(_GLANCES)]
         if fresh:
             found = {entry.target for entry in self.findings}
@@ -298,6 +312,7 @@ class Campaign:
 
     def slice(self, target: Target) -> Slice:
         """A turn for a target."""
+        target.begun = True
         number = target.slices
         part, parts = self.settings.part
         seed = _number_of(f"{self.settings.seed}/{target.name}/{number * parts + part - 1}")
@@ -363,6 +378,12 @@ class Campaign:
             self.findings = [found for found in self.findings if found.id != entry.id]
         with suppress(OSError):
             path.unlink()
+
+    @property
+    def not_replayed(self) -> list[Entry]:
+        """Known findings that had no turn; but for those that are accepted, and those of tests that are skipped."""
+        waiting = [entry for name, due in self.due.items() if not self.targets[name].skipped for entry in due]
+        return [entry for entry in waiting if entry.id not in self.accepted]
 
     def stop(self, why: str) -> None:
         """End after the trial that runs."""

@@ -30,6 +30,8 @@ class Target:
     code: str = ""
     changed: bool = False
     """Whether its code is other than in the last campaign."""
+    begun: bool = False
+    """Whether it had a turn in this process."""
     learned: Learned = field(default_factory=Learned)
     parents: list[Plan] = field(default_factory=list)
     slices: int = 0

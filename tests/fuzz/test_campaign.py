@@ -117,6 +117,35 @@ def test_what_any_part_has_looked_at_counts_as_seen(tmp_path: Path, clock: Clock
     assert [name for name, target in again.targets.items() if target.changed] == ["c"]
 
 
+def test_what_is_known_is_replayed_first_also_by_one_that_goes_on(tmp_path: Path, clock: Clock) -> None:
+    """Goal: a finding of an earlier process is judged in each later one. Method: its target has had turns, and others are fresh."""
+    first = opened(tmp_path)
+    for name in "abc":
+        first.add(name, print, is_test=False, draws=False)
+    for _ in range(3):
+        turn(first, clock, 1)
+    first.keep(corpus.entry_of(finding(), "c"))
+    first.save()
+    again = opened(tmp_path, resume=True)
+    for name in "abcd":
+        again.add(name, print, is_test=False, draws=False)
+    assert [entry.target for entry in again.not_replayed] == ["c"]
+    assert [turn(again, clock, 0) for _ in range(2)] == ["c", "d"]
+    again.targets["c"].skipped = "skipped: not here"
+    assert not again.not_replayed
+
+
+@pytest.mark.parametrize("seconds", [None, "x", 12.5])
+def test_to_go_on_without_knowing_how_long_it_took_is_to_begin_anew(
+    tmp_path: Path, clock: Clock, seconds: object
+) -> None:
+    path = tmp_path / ".idemfuzz" / "fuzz" / "state.json"
+    assert "there is nothing to go on with" in opened(tmp_path, resume=True).problems[0]
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"idemfuzz_fuzz": 1, "targets": {}, "seconds": seconds, "curve": 3}))
+    assert opened(tmp_path, resume=True).seconds == (12.5 if seconds == 12.5 else 0.0)
+
+
 def test_time_goes_to_whoever_still_shows_something_new_and_nobody_starves(
     tmp_path: Path, clock: Clock
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -52,6 +53,52 @@ def test_a_shard_has_its_part_of_the_targets(idemfuzz: Run, project: Path, part:
     """Two targets, dealt out by name: picky to the first shard, right to the second."""
     done = idemfuzz("fuzz", "jobs", "--max-time", "15s", "--max-findings", "1", "--shard", part)
     assert causes(project) == (WANTED if part == "1/2" else set()), done.stdout
+
+
+def test_a_known_finding_that_had_no_turn_is_no_pass(idemfuzz: Run, project: Path) -> None:
+    """Goal: to go on when the time is over is not to hold. Method: as one process, and as two."""
+    assert idemfuzz("fuzz", "jobs:picky", "--max-time", "4m", "--max-findings", "1").returncode == 1
+    (known,) = findings(project)
+    for parts in ((), ("-n", "2")):
+        done = idemfuzz("fuzz", "jobs:picky", "--max-time", "1ms", "--continue", *parts)
+        assert done.returncode == 2, done.stdout
+        assert "0 known and still failing, 0 fixed, 1 not replayed" in done.stdout
+        assert f"Nothing can be claimed of {known}" in done.stdout
+
+
+@pytest.mark.parametrize("parts", [("-n", "2"), ("--shard", "1/2")], ids=" ".join)
+def test_a_kill_loses_nothing_of_parts_either(
+    start: Callable[..., subprocess.Popen[str]], idemfuzz: Run, project: Path, parts: tuple[str, ...]
+) -> None:
+    """Goal: after SIGKILL of all processes a campaign goes on with its findings and its time.
+
+    Method: kill them when the finding's target has had turns after it, so that nothing of it is new; then go on for a moment.
+    """
+    process = start("fuzz", "jobs", "--max-time", "4m", *parts)
+    state = project / ".idemfuzz" / "fuzz" / "state-1-of-2.json"
+
+    def has_had_turns() -> bool:
+        return bool(findings(project)) and state.exists() and slices_of(state) > 1
+
+    until(has_had_turns, process)
+    killed = [process.pid, *(children_of(process) if parts[0] == "-n" else [])]
+    for number in killed:
+        os.kill(number, signal.SIGKILL)
+    process.wait()
+    (before,) = findings(project)
+    seconds = json.loads(state.read_text())["seconds"]
+    arguments = ("--max-time", f"{seconds + 3:.1f}s", "--continue", "--report", "json=fuzz.json")
+    done = idemfuzz("fuzz", "jobs", *arguments, *parts)
+    assert done.returncode == 1, done.stdout
+    assert set(findings(project)) == {before}
+    report = json.loads((project / "fuzz.json").read_text())
+    assert {one["id"]: one["fate"] for one in report["known"]} == {before: "STILL FAILING"}
+    assert report["standing"]["seconds"] >= seconds
+    assert json.loads(state.read_text())["seconds"] >= seconds
+
+
+def slices_of(state: Path) -> int:
+    return int(json.loads(state.read_text())["targets"]["jobs:picky"]["slices"])
 
 
 @pytest.fixture
