@@ -19,7 +19,15 @@ from typing import Any
 from idemfuzz.abc import Options, Unusable
 from idemfuzz.api import make_options
 
-__all__ = ["BUILT_IN", "FUZZ_KEYS", "OPTION_KEYS", "SCHEMA_PATH", "Configuration", "configuration"]
+__all__ = [
+    "BUILT_IN",
+    "FUZZ_KEYS",
+    "OPTION_KEYS",
+    "SCHEMA_PATH",
+    "Configuration",
+    "configuration",
+    "table_of",
+]
 
 SCHEMA_PATH = Path(__file__).with_name("configuration.schema.json")
 OPTION_KEYS = (
@@ -80,7 +88,7 @@ def configuration(root: Path, profile: str | None = None) -> Configuration:
         Unusable: a key is unknown, a value unusable, or the profile is not there; the message says where.
     """
     path = root / "pyproject.toml"
-    table = _table(path)
+    table = table_of(path)
     _check_keys(table, _TOP_KEYS, "[tool.idemfuzz]", path)
     own = table.get("profiles", {})
     if not isinstance(own, dict) or not all(isinstance(value, dict) for value in own.values()):
@@ -113,14 +121,22 @@ def configuration(root: Path, profile: str | None = None) -> Configuration:
     return Configuration(chosen, options, fuzz, databases)
 
 
-def _table(path: Path) -> dict[str, Any]:
+def table_of(path: Path) -> dict[str, Any]:
+    """``[tool.idemfuzz]`` of a file; an empty one where there is none.
+
+    Raises:
+        Unusable: the file cannot be read, or holds something else there.
+    """
     try:
         with path.open("rb") as file:
-            table = tomllib.load(file).get("tool", {}).get("idemfuzz", {})
+            tools = tomllib.load(file).get("tool", {})
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise Unusable(f"{path} cannot be read: {error}") from error
+    if not isinstance(tools, dict):
+        raise Unusable(f"{path}: tool={tools!r:.100} is not usable; expected tables [tool.NAME]")
+    table = tools.get("idemfuzz", {})
     if not isinstance(table, dict):
         raise Unusable(
             f"{path}: tool.idemfuzz={table!r:.100} is not usable; expected a table [tool.idemfuzz]"

@@ -13,7 +13,7 @@ from idemfuzz.abc import Options, Unusable
 from idemfuzz.pytest_fixtures import BYPASSED
 from idemfuzz.pytest_given import GivenSubject, give_time
 from idemfuzz.pytest_jobs import JobItem
-from idemfuzz.pytest_options import WORK, judged_for, options_of, part_of
+from idemfuzz.pytest_options import WORK, accepted, configured_for, judged_for, options_of, part_of
 from idemfuzz.pytest_outcome import conclude, failures
 from idemfuzz.pytest_plugin import MARKER
 from idemfuzz.pytest_subject import TestSubject, session_of
@@ -40,6 +40,11 @@ def is_searched(item: pytest.Item) -> bool:
 
 def prepare(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
     """Refuse marked tests that cannot be searched, and make room for a search inside Hypothesis' tests."""
+    try:
+        configured_for(config)
+        accepted(config)
+    except Unusable as error:
+        raise pytest.UsageError(str(error)) from error
     for item in items:
         assert isinstance(item, pytest.Function)
         try:

@@ -6,12 +6,15 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import pytest
 
 from idemfuzz.cli.fuzz_crew import fuzz_in_processes, fuzz_via
 from idemfuzz.cli.fuzz_display import MAX_SECONDS, Asked, FuzzDisplay
+
+if TYPE_CHECKING:
+    from idemfuzz.configuration import Configuration
 
 
 def seconds_option(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -108,7 +111,7 @@ def command(
     TARGET is as for `idemfuzz run`. Findings are kept below .idemfuzz/ the moment they are seen, and made small; those of earlier
     runs are replayed first. Ctrl-C ends it after the trial that runs. Ends with 1 if there are findings, new or still failing.
     """
-    from idemfuzz.cli.run import _check_json_reports, arguments_for
+    from idemfuzz.cli.run import _check_json_reports, arguments_for, run_pytest
     from idemfuzz.reporting.screen import Screen
 
     _check_json_reports(report)
@@ -120,29 +123,33 @@ def command(
         "order": order,
         "seed": seed,
     }
-    if processes is None and shard == (1, 1) and status is None:
-        processes = _configured("processes", profile)
-    most = max_findings if max_findings is not None else _configured("max_findings", profile)
-    if via is not None:
-        if shard != (1, 1):
-            raise click.UsageError("--via and --shard cannot be combined: --via makes shards of its own")
-        seconds = max_time if max_time is not None else _configured_seconds(profile)
-        raise click.exceptions.Exit(
-            fuzz_via(via, processes or 1, seconds, report, quiet=quiet, findings_max=most)
-        )
-    if processes is not None and processes > 1:
-        if shard != (1, 1):
-            raise click.UsageError("-n and --shard cannot be combined: -n makes shards of its own")
-        _check_importable(targets)
-        raise click.exceptions.Exit(fuzz_in_processes(processes, report, quiet=quiet, findings_max=most))
+    if via is not None and shard != (1, 1):
+        raise click.UsageError("--via and --shard cannot be combined: --via makes shards of its own")
+    if processes is not None and processes > 1 and shard != (1, 1):
+        raise click.UsageError("-n and --shard cannot be combined: -n makes shards of its own")
     asked = Asked({name: value for name, value in given.items() if value is not None}, resume, shard)
+
+    def in_parts(configured: Configuration, root: Path) -> int | None:
+        """The exit code of parts, if it is to be done in parts."""
+        if shard != (1, 1) or status is not None:
+            return None
+        settings = asked.settings(configured)
+        number = processes if processes is not None else int(configured.fuzz.get("processes", 1))
+        most = settings.max_findings
+        if via is not None:
+            seconds = settings.max_seconds or MAX_SECONDS
+            return fuzz_via(via, screen, root, number, seconds, report, quiet=quiet, findings_max=most)
+        if number == 1:
+            return None
+        return fuzz_in_processes(screen, number, report, quiet=quiet, findings_max=most)
+
     arguments = arguments_for(targets, expression, pytest_args)
     arguments += [] if profile is None else [f"--idemfuzz-profile={profile}"]
     with Screen.on_standard_output() as screen:
-        display = FuzzDisplay(screen, asked, quiet=quiet, status=status)
+        display = FuzzDisplay(screen, asked, in_parts, quiet=quiet, status=status)
         with display.shown(), _stopping(display):
-            code = pytest.main(arguments, plugins=[display])
-        outcome = display.conclude(int(code))
+            code = run_pytest(arguments, display)
+        outcome = display.conclude(code)
         if display.campaign is not None:
             _write(report, display)
     raise click.exceptions.Exit(outcome)
@@ -172,23 +179,3 @@ def _stopping(display: FuzzDisplay) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _configured(key: str, profile: str | None) -> int | None:
-    from idemfuzz.configuration import configuration
-
-    found = configuration(Path.cwd(), profile).fuzz.get(key)
-    return int(found) if found is not None else None
-
-
-def _configured_seconds(profile: str | None) -> float:
-    from idemfuzz.configuration import configuration
-
-    return Asked({}).settings(configuration(Path.cwd(), profile)).max_seconds or MAX_SECONDS
-
-
-def _check_importable(targets: Sequence[str]) -> None:
-    """Before processes are started: each of them would say the same."""
-    from idemfuzz.cli.run import arguments_for
-
-    arguments_for(targets)

@@ -23,15 +23,14 @@ if TYPE_CHECKING:
 
 
 def fuzz_in_processes(
-    processes: int, report: Sequence[str], *, quiet: bool, findings_max: int | None = None
+    screen: Screen, processes: int, report: Sequence[str], *, quiet: bool, findings_max: int | None = None
 ) -> int:
     """Start a process for each part, show them as one, and gather what they found."""
     import tempfile
 
     from idemfuzz.fuzz.crew import LocalPart
-    from idemfuzz.reporting.screen import Screen
 
-    with Screen.on_standard_output() as screen, ExitStack() as stack:
+    with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="idemfuzz-fuzz-")))
         parts = []
         for number in range(1, processes + 1):
@@ -43,6 +42,8 @@ def fuzz_in_processes(
 
 def fuzz_via(
     url: str,
+    screen: Screen,
+    root: Path,
     parts: int,
     seconds: float,
     report: Sequence[str],
@@ -50,12 +51,11 @@ def fuzz_via(
     quiet: bool,
     findings_max: int | None = None,
 ) -> int:
-    """Hand the parts to RQ's workers, and gather what they find."""
+    """Hand the parts to RQ's workers, and gather what they find below ``root``."""
     import importlib.util
 
     from idemfuzz.abc import Unusable
     from idemfuzz.reporting.redaction import redact
-    from idemfuzz.reporting.screen import Screen
 
     missing = [name for name in ("redis", "rq") if importlib.util.find_spec(name) is None]
     if missing:
@@ -70,16 +70,15 @@ def fuzz_via(
         raise Unusable(
             f"--via {redact(url)!r}: {redact(str(error))}. Expected the URL of a Redis that RQ workers use"
         ) from None
-    with Screen.on_standard_output() as screen:
-        told_workers = f"{workers} worker{'' if workers == 1 else 's'} listening"
-        screen.say(f"{parts} part{'' if parts == 1 else 's'} handed to the queue {QUEUE!r}, {told_workers}")
-        if not workers:
-            screen.say(
-                f"Nobody takes them yet. On each machine, in the project's folder: rq worker {QUEUE} --url {redact(url)}",
-                style="yellow",
-            )
-        display = CrewDisplay(screen, made, quiet=quiet, findings_max=findings_max, keep_in=Path.cwd())
-        return display.watch(report)
+    told_workers = f"{workers} worker{'' if workers == 1 else 's'} listening"
+    screen.say(f"{parts} part{'' if parts == 1 else 's'} handed to the queue {QUEUE!r}, {told_workers}")
+    if not workers:
+        screen.say(
+            f"Nobody takes them yet. On each machine, in the project's folder: rq worker {QUEUE} --url {redact(url)}",
+            style="yellow",
+        )
+    display = CrewDisplay(screen, made, quiet=quiet, findings_max=findings_max, keep_in=root)
+    return display.watch(report)
 
 
 def own_arguments() -> list[str]:

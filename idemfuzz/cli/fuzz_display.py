@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,8 +67,20 @@ class Asked:
 class FuzzDisplay(Display):
     """Shows a campaign in place of single searches, and starts it once pytest knows its root folder."""
 
-    def __init__(self, screen: Screen, asked: Asked, *, quiet: bool, status: Path | None = None) -> None:
+    def __init__(
+        self,
+        screen: Screen,
+        asked: Asked,
+        in_parts: Callable[[Configuration, Path], int | None],
+        *,
+        quiet: bool,
+        status: Path | None = None,
+    ) -> None:
+        """``in_parts`` does it elsewhere if the project's table or the command line say so, and returns the exit code."""
         super().__init__(screen, quiet=quiet)
+        self._in_parts = in_parts
+        self._done_in_parts: int | None = None
+        self._stack = ExitStack()
         self.campaign: Campaign | None = None
         self.fates: list[Replayed] = []
         self._asked = asked
@@ -81,22 +93,24 @@ class FuzzDisplay(Display):
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """With a live view where there is a terminal. No thread runs beside the search: it is drawn between trials."""
-        from rich.live import Live
-
-        if not self._screen.live:
+        """Ends the live view in the end."""
+        with self._stack:
             yield
-            return
-        with Live(console=self._screen.console, auto_refresh=False, transient=True) as live:
-            self._live = live
-            try:
-                yield
-            finally:
-                self._live = None
+        self._live = None
 
     # -- pytest ------------------------------------------------------------------------------------------
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> int | None:
+        """pytest knows the project's root folder now, and nothing has begun."""
+        from idemfuzz.pytest_options import configured_for
+
+        self._done_in_parts = self._in_parts(configured_for(config), config.rootpath)
+        return self._done_in_parts
+
     def pytest_sessionstart(self, session: pytest.Session) -> None:
+        from rich.live import Live
+
         from idemfuzz.fuzz.campaign import Campaign
         from idemfuzz.pytest_fuzz import FuzzLoop
         from idemfuzz.pytest_options import configured_for
@@ -107,6 +121,10 @@ class FuzzDisplay(Display):
         )
         campaign.open()
         self.campaign = campaign
+        if self._screen.live:
+            # No thread runs beside the search: it is drawn between trials.
+            live = Live(console=self._screen.console, auto_refresh=False, transient=True)
+            self._live = self._stack.enter_context(live)
         session.config.pluginmanager.register(FuzzLoop(campaign, self._on_replay), "idemfuzz-fuzz-loop")
 
     @pytest.hookimpl(optionalhook=True)
@@ -216,6 +234,8 @@ class FuzzDisplay(Display):
         from idemfuzz.reporting.fuzz import summary
 
         screen, campaign = self._screen, self.campaign
+        if self._done_in_parts is not None:
+            return self._done_in_parts
         if code == pytest.ExitCode.USAGE_ERROR:
             return EXIT_UNUSABLE
         if campaign is None or not campaign.targets:

@@ -95,7 +95,7 @@ def command(which: tuple[str, ...], report: tuple[str, ...], pytest_args: tuple[
     Without an argument, all below .idemfuzz/. Ends with 0 if all are fixed, with 1 if not.
     """
     from idemfuzz import baseline
-    from idemfuzz.cli.run import _check_json_reports, arguments_for
+    from idemfuzz.cli.run import _check_json_reports, arguments_for, run_pytest
     from idemfuzz.reporting.json_report import write_json
     from idemfuzz.reporting.screen import Screen
 
@@ -109,7 +109,7 @@ def command(which: tuple[str, ...], report: tuple[str, ...], pytest_args: tuple[
         display = ReplayDisplay(screen, accepted, there, [entry for entry in entries if entry not in there])
         code = 0
         if there:
-            code = int(pytest.main(arguments_for(_targets(there), None, pytest_args), plugins=[display]))
+            code = run_pytest(arguments_for(_targets(there), None, pytest_args), display)
         if entries:
             outcome = display.conclude(code)
         else:

@@ -8,10 +8,14 @@ import shlex
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from idemfuzz import import_path
+
+if TYPE_CHECKING:
+    from idemfuzz.cli.display import Display
 
 
 @click.command("run")
@@ -101,16 +105,31 @@ def arguments_for(
     return arguments
 
 
-def _searched(arguments: Sequence[str], *, verbose: int, quiet: bool) -> int:
+def run_pytest(arguments: Sequence[str], display: Display) -> int:
+    """pytest's exit code.
+
+    Raises:
+        Unusable: the project's configuration cannot be read, and pytest has no word of its own for it.
+    """
     import pytest
 
+    from idemfuzz.configuration import table_of
+
+    try:
+        return int(pytest.main(list(arguments), plugins=[display]))
+    except (AttributeError, UnicodeDecodeError):
+        for folder in (Path.cwd(), *Path.cwd().parents):
+            table_of(folder / "pyproject.toml")
+        raise
+
+
+def _searched(arguments: Sequence[str], *, verbose: int, quiet: bool) -> int:
     from idemfuzz.cli.display import Display
     from idemfuzz.reporting.screen import Screen
 
     with Screen.on_standard_output() as screen:
         display = Display(screen, verbose=verbose, quiet=quiet)
-        code = pytest.main(list(arguments), plugins=[display])
-        return display.conclude(int(code))
+        return display.conclude(run_pytest(arguments, display))
 
 
 def _check_plan(plan: str | None) -> None:

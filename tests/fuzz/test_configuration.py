@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import jsonschema
 import pytest
 
 from idemfuzz.abc import Unusable
+from idemfuzz.api import make_options
+from idemfuzz.cli.fuzz_display import Asked
 from idemfuzz.configuration import BUILT_IN, FUZZ_KEYS, OPTION_KEYS, SCHEMA_PATH, configuration
 from idemfuzz.explorers import FAULT_NAMES
+from idemfuzz.fuzz.campaign import Settings
 from idemfuzz.fuzz.databases import example_database
 
 SCHEMA = json.loads(SCHEMA_PATH.read_text())
@@ -56,6 +60,87 @@ def test_the_nearer_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert ci.merged({}, {}).max_examples == BUILT_IN["ci"]["max_examples"]
     assert dict(ci.fuzz) == {"max_time": 90, "order": 3}
     assert configuration(root, "deep").merged({}, {}).deliveries == 6
+
+
+LAYERS = """
+[tool.idemfuzz]
+{option} = {table}
+fuzz = {{ {key} = {fuzz_table} }}
+
+[tool.idemfuzz.profiles.mine]
+{option} = {profile}
+fuzz = {{ {key} = {fuzz_profile} }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("seed", (1, 2, 3, 4)),
+        ("deliveries", (4, 5, 6, 7)),
+        ("timeout", (1.5, 2.5, 3.5, 4.5)),
+        ("strict", (True, False, True, False)),
+        ("faults", (["kill"], ["late"], ["stall"], ["lost"])),
+        ("ignore", (["a"], ["b"], ["c"], ["d"])),
+        ("redelivery_window", (10, 20, 30, 40)),
+    ],
+)
+def test_of_four_layers_the_nearest_that_speaks_wins(
+    tmp_path: Path, option: str, values: tuple[Any, ...]
+) -> None:
+    table, profile, job, given = values
+    text = LAYERS.format(
+        option=option,
+        table=json.dumps(table),
+        profile=json.dumps(profile),
+        key="order",
+        fuzz_table=3,
+        fuzz_profile=5,
+    )
+    root = write(tmp_path, text)
+    layers: list[tuple[str, dict[str, Any], dict[str, Any], Any]] = [
+        ("dev", {}, {}, table),
+        ("mine", {}, {}, profile),
+        ("mine", {option: job}, {}, job),
+        ("dev", {option: job}, {}, job),
+        ("mine", {option: job}, {option: given}, given),
+        ("mine", {}, {option: given}, given),
+    ]
+    for name, of_job, of_command_line, wanted in layers:
+        found = configuration(root, name).merged(of_job, of_command_line)
+        assert getattr(found, option) == getattr(make_options({option: wanted}), option), (name, wanted)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "read"),
+    [
+        ("max_time", ("1m", "2m", 180.0), lambda settings: f"{settings.max_seconds / 60:.0f}m"),
+        ("max_findings", (1, 2, 3), lambda settings: settings.max_findings),
+        ("faults", (4, 5, 6), lambda settings: settings.depth.faults),
+        ("deliveries", (4, 5, 6), lambda settings: settings.depth.deliveries),
+        ("order", (4, 5, 6), lambda settings: settings.depth.order),
+    ],
+)
+def test_of_a_campaign_too(
+    tmp_path: Path, key: str, values: tuple[Any, Any, Any], read: Callable[[Settings], Any]
+) -> None:
+    table, profile, given = values
+    text = LAYERS.format(
+        option="seed",
+        table=1,
+        profile=2,
+        key=key,
+        fuzz_table=json.dumps(table),
+        fuzz_profile=json.dumps(profile),
+    )
+    root = write(tmp_path, text)
+    assert read(Asked({}).settings(configuration(root, "dev"))) == table
+    assert read(Asked({}).settings(configuration(root, "mine"))) == profile
+    assert read(Asked({key: given}).settings(configuration(root, "mine"))) == (
+        "3m" if key == "max_time" else given
+    )
+    assert Asked({}).settings(configuration(root, "mine")).seed == 2
+    assert Asked({"seed": 7}).settings(configuration(root, "mine")).seed == 7
 
 
 def test_the_profile_comes_from_the_command_line_the_environment_or_the_table(
@@ -102,6 +187,7 @@ def test_without_a_file_or_a_table_there_are_the_built_in_profiles(tmp_path: Pat
         ("[tool]\nidemfuzz = 3", "expected a table"),
         ("[tool.idemfuzz]\nexample_databases = 3", "example_databases=3 is not usable"),
         ("[tool.idemfuzz", "cannot be read"),
+        ("tool = 3", "tool=3 is not usable; expected tables"),
     ],
 )
 def test_what_is_wrong_is_refused_with_the_place_and_a_guess(tmp_path: Path, text: str, message: str) -> None:

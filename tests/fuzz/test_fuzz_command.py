@@ -428,3 +428,49 @@ def test_what_is_skipped_is_told_and_is_no_trouble(
     done = idemfuzz("fuzz", "test_skipped.py", "--max-time", "4s", *parts)
     assert done.returncode == 2, done.stdout
     assert "Nothing was searched: 1 test skipped." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (b"tool = 3", "tool=3 is not usable; expected tables [tool.NAME]"),
+        (b"[tool]\nidemfuzz = 3", "tool.idemfuzz=3 is not usable; expected a table"),
+        (b"[tool.idemfuzz]\n# \xff", "pyproject.toml cannot be read: 'utf-8' codec"),
+        (b"[tool.idemfuzz", "Expected ']' at the end of a table declaration"),
+        (b"[tool.idemfuzz.fuzz]\nprocesses = 0", "[tool.idemfuzz.fuzz]: processes=0 is not usable"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_told_by_all(
+    idemfuzz: Run, project: Path, environment: dict[str, str], written: bytes, message: str
+) -> None:
+    """pytest reads the file, too: where it cannot, plain pytest ends by itself, before any plugin has a say."""
+    (project / "pyproject.toml").write_bytes(written)
+    for command in (("run", "test_jobs.py"), ("fuzz", "jobs", "-n", "2"), ("fuzz", "test_jobs.py")):
+        done = idemfuzz(*command)
+        assert done.returncode == 2, done.stdout
+        assert message in done.stdout
+        assert "Traceback" not in done.stdout
+    if b"idemfuzz = 3" in written or b"processes = 0" in written:
+        plain = [sys.executable, "-m", "pytest", "-q", "test_jobs.py"]
+        ended = subprocess.run(plain, cwd=project, env=environment, capture_output=True, text=True)
+        assert ended.returncode == pytest.ExitCode.USAGE_ERROR
+        assert f"ERROR: {project / 'pyproject.toml'}: " in ended.stdout + ended.stderr
+        assert message in ended.stdout + ended.stderr
+
+
+def test_the_table_is_that_of_the_root_folder_wherever_it_is_called(
+    project: Path, environment: dict[str, str]
+) -> None:
+    """Goal: one home for what the table says. Method: in a folder below it, with the number of processes, findings and the time."""
+    (project / "pyproject.toml").write_text(
+        "[tool.pytest.ini_options]\n[tool.idemfuzz.fuzz]\nprocesses = 2\nmax_findings = 1\nmax_time = '4m'\n"
+    )
+    below = project / "below"
+    below.mkdir()
+    (project / "jobs.py").rename(below / "jobs.py")
+    command = [sys.executable, "-m", "idemfuzz.cli", "fuzz", "jobs:picky", "--report", "json=fuzz.json"]
+    done = subprocess.run(command, cwd=below, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout
+    assert (project / ".idemfuzz" / "fuzz" / "state-1-of-2.json").exists()
+    assert len(findings(project)) == 1
+    assert json.loads((below / "fuzz.json").read_text())["standing"]["max_seconds"] == 240
