@@ -9,14 +9,15 @@ Files of format 1 (a plan alone) are read, too.
 from __future__ import annotations
 
 import datetime
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -195,16 +196,30 @@ def write(entry: Entry, root: Path) -> str | None:
     """Write an entry whole or not at all, in place of an earlier one of the same cause; None where it cannot be."""
     folder, name = Path(FOLDER) / _slug(entry.target), _slug(f"{entry.code}-{entry.mechanism}")
     path = folder / f"{name}.json"
-    with suppress(OSError, PlanError):
-        # Another cause of the same kind keeps the short name.
-        if (root / path).exists() and read(root / path).id not in (entry.id, ""):
-            path = folder / f"{name}-{entry.id}.json"
     try:
         (root / folder).mkdir(parents=True, exist_ok=True)
-        write_json(root / path, to_json(entry))
+        with _alone_in(root / folder):
+            with suppress(OSError, PlanError):
+                # Another cause of the same kind keeps the short name.
+                if (root / path).exists() and read(root / path).id not in (entry.id, ""):
+                    path = folder / f"{name}-{entry.id}.json"
+            write_json(root / path, to_json(entry))
     except (OSError, Unusable):
         return None
     return str(path)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """No other process names a file there meanwhile: of two that see a name free, one would overwrite what the other has found."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            # Some network file systems know no locks; the system gives this one up when the file is closed.
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _slug(text: str) -> str:

@@ -355,7 +355,8 @@ class Campaign:
         if path is not None:
             entry = replace(entry, path=self.root / path)
         else:
-            self.problems.append(f"{entry.code} of {entry.target} cannot be written below {self.root}")
+            text = f"{entry.code} of {entry.target} [{entry.id}] cannot be kept below {self.root / corpus.FOLDER}, so no replay will know it"
+            self.problems += [text] if text not in self.problems else []
         is_new = entry.id not in self.known
         self.known[entry.id] = entry
         for other in [found for found in self.findings if found.id != entry.id and explains(entry, found)]:

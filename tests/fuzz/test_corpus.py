@@ -5,6 +5,11 @@ from __future__ import annotations
 import base64
 import datetime
 import json
+import os
+import tempfile
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -177,6 +182,49 @@ def test_no_password_is_kept(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written_the_search_goes_on(tmp_path: Path) -> None:
     (tmp_path / ".idemfuzz").write_text("a file in the way")
     assert corpus.save(finding(), "jobs:naive", tmp_path) is None
+
+
+def test_processes_that_find_at_once_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: two causes of one kind, and one cause twice, seen at the same moment by several writers. Method: each pauses before it writes."""
+    written = corpus.write_json
+    met = threading.Barrier(3)
+
+    def slowly(path: Path, document: Mapping[str, object]) -> None:
+        with suppress(threading.BrokenBarrierError):
+            # Whoever writes alone waits in vain for the others.
+            met.wait(0.1)
+        written(path, document)
+
+    monkeypatch.setattr(corpus, "write_json", slowly)
+    found = [finding(), finding("orders"), finding("orders")]
+    writers = [threading.Thread(target=corpus.save, args=(one, "jobs:naive", tmp_path)) for one in found]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    entries, problems = corpus.entries(tmp_path)
+    assert [entry.places for entry in entries] in (
+        [("db/orders",), ("db/users",)],
+        [("db/users",), ("db/orders",)],
+    )
+    assert not problems
+
+
+def test_a_corpus_that_is_read_only_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus.save(finding(), "jobs:naive", tmp_path)
+    (tmp_path / ".idemfuzz" / "jobs-naive" / "bad.json").write_text("{")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    # Nothing is read only for root, as whom tests may run.
+    for owner, name in ((os, "replace"), (tempfile, "mkstemp"), (Path, "mkdir"), (Path, "unlink")):
+        monkeypatch.setattr(owner, name, refuse)
+    assert corpus.save(finding("orders"), "jobs:naive", tmp_path) is None
+    entries, problems = corpus.entries(tmp_path)
+    assert [entry.places for entry in entries] == [("db/users",)]
+    assert "is damaged" in problems[0]
+    assert "moved" not in problems[0]
 
 
 class TestBaseline:

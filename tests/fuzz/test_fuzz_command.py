@@ -351,6 +351,51 @@ def test_what_is_accepted_fails_nothing_until_its_end(
     assert done.stdout.count("it was accepted until 2020-01-01") == 2
 
 
+def test_what_is_accepted_hides_nothing_that_another_example_shows(idemfuzz: Run, project: Path) -> None:
+    """One job with two bugs, each for some of its examples: as a registered job, as a marked test, and by a campaign."""
+    (project / "jobs.py").write_text(
+        JOBS.replace(
+            "    else:\n        right(email)",
+            "    elif not email:\n        right(email)\n    else:\n        other(email)",
+        )
+        + """
+
+orders = sa.Table("orders", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("email", sa.String(80)))
+orders.create(engine, checkfirst=True)
+
+
+def other(email):
+    with engine.begin() as connection:
+        connection.execute(orders.insert().values(email=email))
+"""
+    )
+    (project / "pyproject.toml").write_text("[tool.pytest.ini_options]\n[tool.idemfuzz]\nmax_trials = 6\n")
+    searched = ("jobs:picky", "test_jobs.py::test_picky")
+    for _ in range(2):
+        done = idemfuzz("run", *searched, "-q")
+        assert "2 violated" in done.stdout
+        assert idemfuzz("baseline", "IDM101", "--reason", "it is known").returncode == 0
+    found = findings(project).values()
+    assert sorted(str(one["places"]) for one in found) == [
+        "['db/orders']",
+        "['db/users']",
+        "['engine/orders']",
+        "['engine/users']",
+    ]
+    done = idemfuzz("run", *searched, "-q")
+    assert done.returncode == 0, done.stdout
+    baseline = project / "idemfuzz-baseline.json"
+    data = json.loads(baseline.read_text())
+    hidden = {one["id"] for one in found if "users" in one["places"][0]}
+    baseline.write_text(
+        json.dumps({**data, "accepted": [one for one in data["accepted"] if one["id"] in hidden]})
+    )
+    done = idemfuzz("fuzz", "jobs:picky", "--max-time", "20s")
+    assert done.returncode == 1, done.stdout
+    assert "1 known and still failing" in done.stdout
+    assert "1 accepted" in done.stdout
+
+
 def test_nothing_is_claimed_of_values_that_were_hidden(idemfuzz: Run, project: Path) -> None:
     """The job fails for long passwords, and what stands for one in the file is short: that is no mend."""
     (project / "jobs.py").write_text(
