@@ -53,6 +53,7 @@ __all__ = [
     "load",
     "mechanism_of",
     "read",
+    "root_of",
     "save",
     "steps_of",
     "to_json",
@@ -65,6 +66,7 @@ FORMAT = 2
 _KEY, _OLD_KEY = "idemfuzz_finding", "idemfuzz_plan"
 _OTHERS = frozenset({DAMAGED, "fuzz"})
 """Folders of ours that hold no findings."""
+_ROOT_NAMES = (FOLDER, "pyproject.toml", "pytest.ini", "tox.ini", "setup.cfg", ".git")
 _LEFTOVER_SECONDS = 3600.0
 _TEXT_MAX = 500
 
@@ -392,6 +394,12 @@ def _sweep(folder: Path) -> None:
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > _LEFTOVER_SECONDS:
                 path.unlink()
+
+
+def root_of(folder: Path) -> Path:
+    """Where pytest kept the findings of a project: in the nearest folder, from ``folder`` on upwards, that looks like its root."""
+    above = (folder, *folder.parents)
+    return next((one for one in above if any((one / name).exists() for name in _ROOT_NAMES)), folder)
 
 
 def load(text: str) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from pathlib import Path
 
 import click
@@ -37,10 +38,10 @@ def command(which: tuple[str, ...], reason: str | None, until: datetime.date | N
     Accepted findings fail no test and no run until then; they are shown as notes. They stand in idemfuzz-baseline.json, which belongs
     under version control.
     """
-    from idemfuzz import baseline
+    from idemfuzz import baseline, corpus
     from idemfuzz.cli.replay import chosen
 
-    root = Path.cwd()
+    root = corpus.root_of(Path.cwd())
     accepted = {one.id: one for one in baseline.read(root)}
     if remove:
         gone = [one for one in accepted.values() if (one.id in which if which else one.expired())]
@@ -74,4 +75,4 @@ def command(which: tuple[str, ...], reason: str | None, until: datetime.date | N
     path = baseline.write(accepted.values(), root)
     for entry in entries:
         click.echo(f"Accepted until {last}: {entry.code} of {entry.target} [{entry.id}]")
-    click.echo(f"Written to {path.name}; keep it under version control.")
+    click.echo(f"Written to {os.path.relpath(path)}; keep it under version control.")

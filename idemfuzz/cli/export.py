@@ -19,15 +19,18 @@ def command(which: str, output: str | None) -> None:
 
     Without -o it is printed. What a marked test found is added to that test's own file, whose imports and fixtures it uses.
     """
+    from idemfuzz import corpus
     from idemfuzz.cli.replay import chosen
     from idemfuzz.fuzz.export import exported
 
+    root = corpus.root_of(Path.cwd())
+    import_path.include(root)
     import_path.include_here()
-    entries, _ = chosen(Path.cwd(), [which])
+    entries, _ = chosen(root, [which])
     if len(entries) > 1:
         told = ", ".join(entry.id for entry in entries)
         raise click.BadParameter(f"{which!r} names {len(entries)} findings: {told}", param_hint="ID|FILE")
-    made = exported(entries[0], Path.cwd())
+    made = exported(entries[0], root)
     home = None if made.beside is None else os.path.relpath(made.beside)
     if output is None:
         if home is not None:

@@ -19,16 +19,17 @@ def command(which: tuple[str, ...], into: str | None, summary: bool, sarif: str 
 
     One finding that lies in several folders (of shards) is written once. Those that the baseline accepts are left out, unless named by id.
     """
-    from idemfuzz import baseline
+    from idemfuzz import baseline, corpus
     from idemfuzz.cli.replay import chosen
     from idemfuzz.fuzz.issues import issue_of, summary_of
 
     if (into is not None) + summary + (sarif is not None) > 1:
         raise click.UsageError("choose one of --into, --summary and --sarif")
-    entries, problems = chosen(Path.cwd(), which, may_be_none=True)
+    root = corpus.root_of(Path.cwd())
+    entries, problems = chosen(root, which, may_be_none=True)
     for problem in problems:
         click.echo(f"Note: {problem}", err=True)
-    accepted = {one.id for one in baseline.read(Path.cwd()) if not one.expired()}
+    accepted = {one.id for one in baseline.read(root) if not one.expired()}
     named = {entry.id for entry in entries if any(text and entry.id.startswith(text) for text in which)}
     left_out = [entry for entry in entries if entry.id in accepted - named]
     entries = [entry for entry in entries if entry not in left_out]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,38 +95,40 @@ def command(which: tuple[str, ...], report: tuple[str, ...], pytest_args: tuple[
 
     Without an argument, all below .idemfuzz/. Ends with 0 if all are fixed, with 1 if not.
     """
-    from idemfuzz import baseline
+    from idemfuzz import baseline, corpus
     from idemfuzz.cli.run import _check_json_reports, arguments_for, run_pytest
     from idemfuzz.reporting.json_report import write_json
     from idemfuzz.reporting.screen import Screen
 
     _check_json_reports(report)
-    entries, problems = chosen(Path.cwd(), which)
+    root = corpus.root_of(Path.cwd())
+    kept_in = f"{os.path.relpath(root / corpus.FOLDER)}/"
+    entries, problems = chosen(root, which)
     with Screen.on_standard_output() as screen:
         for problem in problems:
             screen.say(f"Note: {problem}", style="yellow")
-        there = [entry for entry in entries if _is_there(entry)]
-        accepted = {one.id: one for one in baseline.read(Path.cwd()) if not one.expired()}
+        there = [entry for entry in entries if _is_there(entry, root)]
+        accepted = {one.id: one for one in baseline.read(root) if not one.expired()}
         display = ReplayDisplay(screen, accepted, there, [entry for entry in entries if entry not in there])
         code = 0
         if there:
-            code = run_pytest(arguments_for(_targets(there), None, pytest_args), display)
+            arguments = [f"--rootdir={root}", *arguments_for(_targets(there, root), None, pytest_args)]
+            code = run_pytest(arguments, display)
         if entries:
             outcome = display.conclude(code)
         else:
-            screen.say(
-                f"There is no saved finding below {' '.join(which) or '.idemfuzz/'}.", style="bold green"
-            )
+            screen.say(f"There is no saved finding below {' '.join(which) or kept_in}.", style="bold green")
             outcome = EXIT_HOLDS
         for target in report:
             write_json(Path(target.partition("=")[2]), display.to_json())
     raise click.exceptions.Exit(outcome)
 
 
-def _is_there(entry: Entry) -> bool:
+def _is_there(entry: Entry, root: Path) -> bool:
     name = entry.target.partition("::")[0] if "::" in entry.target else entry.target.partition(":")[0]
     if "::" in entry.target or name.endswith(".py"):
-        return Path(name).exists()
+        return (root / name).exists()
+    import_path.include(root)
     import_path.include_here()
     try:
         if not import_path.is_findable(name):
@@ -144,11 +147,12 @@ def _is_there(entry: Entry) -> bool:
     return True
 
 
-def _targets(entries: Sequence[Entry]) -> list[str]:
+def _targets(entries: Sequence[Entry], root: Path) -> list[str]:
     """Files rather than tests: a test that is gone is told of, and stops no other one."""
     found = []
     for entry in entries:
-        found.append(entry.target.partition("::")[0] if "::" in entry.target else entry.target)
+        file, is_node, _ = entry.target.partition("::")
+        found.append(os.path.relpath(root / file) if is_node else entry.target)
     return list(dict.fromkeys(found))
 
 

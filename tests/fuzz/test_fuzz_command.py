@@ -519,3 +519,16 @@ def test_the_table_is_that_of_the_root_folder_wherever_it_is_called(
     assert (project / ".idemfuzz" / "fuzz" / "state-1-of-2.json").exists()
     assert len(findings(project)) == 1
     assert json.loads((below / "fuzz.json").read_text())["standing"]["max_seconds"] == 240
+    (known,) = findings(project)
+
+    def told(*arguments: str) -> str:
+        command = [sys.executable, "-m", "idemfuzz.cli", *arguments]
+        return subprocess.run(command, cwd=below, env=environment, capture_output=True, text=True).stdout
+
+    assert f"[{known}]" in told("replay")
+    assert "1 still failing" in told("replay", known)
+    assert known in told("issues")
+    assert "picky" in told("export", known)
+    assert "../idemfuzz-baseline.json" in told("baseline", known, "--reason", "it is known")
+    assert (project / "idemfuzz-baseline.json").exists()
+    assert not (below / ".idemfuzz").exists()
