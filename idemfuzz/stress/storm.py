@@ -88,16 +88,17 @@ def rounds_of(deliveries: int, jobs: int) -> Iterator[Round]:
 def messages_of(settings: Settings, part: Round) -> list[Sending]:
     """What is sent, in order: the copies of one job stand next to each other, so that producers send them together."""
     lots = random.Random(f"{settings.seed}/messages/{part.index}")
-    made = []
+    made: list[list[Sending]] = []
     numbers = part.numbers
     copies = [part.deliveries // len(numbers)] * len(numbers)
     for place in range(part.deliveries - sum(copies)):
         copies[place] += 1
     for number, count in zip(numbers, copies, strict=True):
+        made.append([])
         for copy in range(count):
             mode = "new-id" if copy == 0 else lots.choice(settings.sending)
             label = copy if mode == "new-id" else 0
-            made.append(
+            made[-1].append(
                 Sending(
                     number,
                     f"stress-{number}-{label}-{settings.seed}r{part.index}",
@@ -106,7 +107,20 @@ def messages_of(settings: Settings, part: Round) -> list[Sending]:
                     "lost-reply" in settings.faults and lots.random() < settings.kill_rate,
                 )
             )
-    return made
+    return list(_staggered(made))
+
+
+def _staggered(jobs: Sequence[Sequence[Sending]]) -> Iterator[Sending]:
+    """Of each four jobs, the last copy of the second comes behind the fourth.
+
+    Two workers that take messages in turns would else go on as they began: either each pair of copies meets, or none does.
+    """
+    for first in range(0, len(jobs), 4):
+        late: Sequence[Sending] = ()
+        for place, copies in enumerate(jobs[first : first + 4]):
+            late = copies[-1:] if place == 1 else late
+            yield from copies[:-1] if place == 1 else copies
+        yield from late
 
 
 class Storm:
@@ -189,8 +203,11 @@ class Storm:
         self._sendings = messages_of(self._settings, part)
         self._stop.clear()
         self._replaced_before = self._fleet.replaced
+        turns = threading.Barrier(self._settings.producers)
         producers = [
-            threading.Thread(target=self._produce, args=(k,), name=f"idemfuzz-producer-{k}", daemon=True)
+            threading.Thread(
+                target=self._produce, args=(k, turns), name=f"idemfuzz-producer-{k}", daemon=True
+            )
             for k in range(self._settings.producers)
         ]
         for producer in producers:
@@ -201,6 +218,7 @@ class Storm:
             self.interrupted = True
         finally:
             self._stop.set()
+            turns.abort()
             for producer in producers:
                 producer.join(5.0)
             self._let_all_go()
@@ -255,20 +273,26 @@ class Storm:
 
     # -- producers ---------------------------------------------------------------------------------------
 
-    def _produce(self, which: int) -> None:
+    def _produce(self, which: int, turns: threading.Barrier) -> None:
+        """Send each message that is this producer's, at the same time as the others send theirs."""
         messages = self._messages.producer(
             self._messages.client_through(self._thief.port) if self._thief else None
         )
         try:
-            for number, sending in enumerate(self._sendings):
-                if number % self._settings.producers != which:
-                    continue
+            for first in range(0, len(self._sendings), self._settings.producers):
+                # Without turns one may have sent all of its messages before the next is connected, and no two copies meet.
+                turns.wait()
                 while self._queued > self._queued_max and not self._stop.is_set():
                     time.sleep(0.01)
                 if self._stop.is_set():
+                    turns.abort()
                     return
-                self._send(messages, sending, number)
+                if first + which < len(self._sendings):
+                    self._send(messages, self._sendings[first + which], first + which)
+        except threading.BrokenBarrierError:
+            pass
         except BaseException as error:
+            turns.abort()
             self._errors.append(error)
         finally:
             messages.close()

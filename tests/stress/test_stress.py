@@ -46,7 +46,7 @@ def test_duplicate_rows_are_found(stress: Stress) -> None:
 
 
 def test_race_is_found(stress: Stress) -> None:
-    """Goal: a check-then-act falls when copies run at the same time, as those of workers do that need not fork first."""
+    """Goal: a check-then-act falls when copies run at the same time, whichever of two workers goes first."""
     done = stress("look_then_insert", "--deliveries", "24", "--kill-rate", "0", "--worker-class", "simple")
     assert (done.code, done.codes) == (1, {"IDM101"}), done.text
     assert "two executions at once" in done.report["findings"][0]["cause"]
