@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from nightly import is_for_the_night
 
 from idemfuzz import servers
 
@@ -22,6 +23,21 @@ os.environ["PYTEST_ADDOPTS"] = "-p no:respx -p no:valkey -p no:anyio"
 
 # Returns the URL of this process's database of a kind, from a server of an origin where one is named.
 Lend = Callable[..., str]
+
+
+_EVERYTHING = 2_000
+"""So many tests are collected only where no file or folder was named."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave a part of the slow tests to the night. Whoever names a folder, a file or a test gets all that are in it."""
+    if len(items) < _EVERYTHING:
+        return
+    left = [i for i in items if i.get_closest_marker("slow") is not None and is_for_the_night(i.nodeid)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        gone = set(map(id, left))
+        items[:] = [item for item in items if id(item) not in gone]
 
 
 @dataclass(frozen=True, slots=True)
