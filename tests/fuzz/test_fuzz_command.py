@@ -467,7 +467,7 @@ def test_what_is_skipped_is_told_and_is_no_trouble(
 ) -> None:
     """Goal: as with `run`, whoever skips a test wants no search of it. Method: beside one that holds, and alone."""
     (project / "test_skipped.py").write_text(SKIPPED)
-    done = idemfuzz("fuzz", "jobs:right", "test_skipped.py", "--max-time", "4s", *parts)
+    done = idemfuzz("fuzz", "jobs:right", "test_skipped.py", "--max-time", "20s", *parts)
     assert done.returncode == 0, done.stdout
     assert "test_skipped.py::test_skipped: skipped: until the move is done" in done.stdout
     done = idemfuzz("fuzz", "test_skipped.py", "--max-time", "4s", *parts)
