@@ -26,11 +26,12 @@ Lend = Callable[..., str]
 
 
 _EVERYTHING = 2_000
-"""So many tests are collected only where no file or folder was named."""
+"""So many tests are left only where nothing was named: no folder, file or test, and no ``-k``."""
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave a part of the slow tests to the night. Whoever names a folder, a file or a test gets all that are in it."""
+    """Leave half of the slow tests to the night; whoever names something gets all of it."""
     if len(items) < _EVERYTHING:
         return
     left = [i for i in items if i.get_closest_marker("slow") is not None and is_for_the_night(i.nodeid)]
