@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -238,6 +239,8 @@ class TestTrouble:
             _until((project / "begun").exists, process)
             for number in signals:
                 process.send_signal(number)
+                # Nobody presses twice at once, and two that are pending together may be heard as one.
+                time.sleep(1.0)
             out, err = process.communicate(timeout=60)
         finally:
             process.kill()
