@@ -291,7 +291,11 @@ class StoreAdapter(Protocol):
 
 
 class Tap(Protocol):
-    """Makes a library's outside calls Effects, from attach to detach."""
+    """Makes a library's outside calls Effects, from attach to detach.
+
+    It may also have ``look(scenario)``, called before the first Trial, and ``records``: the ids of objects that are the
+    outside's memory (what a fake keeps of its calls), and so no worker's.
+    """
 
     name: str
 

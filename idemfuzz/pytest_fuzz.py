@@ -6,6 +6,7 @@ An item may run many times; each time its fixtures are set up and torn down as a
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -34,7 +35,7 @@ class _Following(pytest.Item):
         raise AssertionError("it is never run")
 
 
-class _Loop:
+class _Loop(ABC):
     """Runs items in an order of its own, each with work of its own."""
 
     @pytest.hookimpl(tryfirst=True)
@@ -54,11 +55,11 @@ class _Loop:
             turn = next(turns, None)
         return True
 
-    def _turns(self, items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, Work]]:
-        raise NotImplementedError
+    @abstractmethod
+    def _turns(self, items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, Work]]: ...
 
-    def _after(self, item: pytest.Item) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _after(self, item: pytest.Item) -> None: ...
 
 
 class FuzzLoop(_Loop):

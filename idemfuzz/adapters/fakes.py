@@ -350,8 +350,7 @@ def _containers(function: Any, args: tuple[Any, ...]) -> Iterator[Any]:
         if type(value) in _CONTAINERS:
             yield value
         elif not isinstance(value, ModuleType):
-            classes = value.__mro__ if isinstance(value, type) else type(value).__mro__
-            for owner in (value, *classes):
+            for owner in _owners(value):
                 yield from (each for _, each in _attributes(owner) if type(each) in _CONTAINERS)
 
 

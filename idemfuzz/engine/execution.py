@@ -14,6 +14,7 @@ import queue
 import sys
 import threading
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
@@ -109,7 +110,7 @@ class Line(Protocol):
         ...
 
 
-class Execution:
+class Execution(ABC):
     """One Delivery's body running, whatever it runs on: what the trial and the director keep of it."""
 
     can_be_cancelled = False
@@ -162,58 +163,60 @@ class Execution:
 
     # -- what it runs on ---------------------------------------------------------------------------------
 
+    @abstractmethod
     def line(self) -> Line:
         """A new line for this Execution and others of its kind to stand in."""
-        raise NotImplementedError
 
-    def start(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def start(self) -> None: ...
 
+    @abstractmethod
     def wait(self, timeout_seconds: float) -> bool:
         """Until it has ended; False if it does not within the time. Called from outside."""
-        raise NotImplementedError
 
+    @abstractmethod
     def can_stand(self) -> bool:
         """Whether the code at hand may be made to wait: it is the body's own, and not that of a thread beside it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stand(self, announce: Callable[[], None]) -> None:
         """Announce that the code at hand has come to a stand, and wait for `go`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def go(self) -> None:
         """Let go on whoever stands; nothing happens if nobody does. Called from outside."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rests(self) -> bool:
         """Whether it has done nothing at all since this was last asked; False where that cannot be told."""
-        raise NotImplementedError
 
+    @abstractmethod
     def enter(self) -> None:
         """The code at hand begins an Effect: of several strands of one Execution, one at a time has one under way."""
 
+    @abstractmethod
     def leave(self) -> None:
         """The Effect is over."""
 
+    @abstractmethod
     def strand(self) -> AbstractContextManager[object]:
         """A thread of the job's is about to be started: what it does within this is a strand's. Called by who starts it."""
-        return nullcontext()
 
+    @abstractmethod
     def give_way(self) -> bool:
         """Let other strands have an Effect each, for one may hold the lock that is wanted; False if there is none."""
-        return False
 
     def cancel(self, error: BaseException) -> None:
         """The worker breaks it off at this Effect, with an exception in the code at hand; returns if that is spared."""
         raise error
 
+    @abstractmethod
     def _park(self) -> None:
         """Never come back."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _break_off(self) -> None:
         """End what still runs, as far as that can be done from outside."""
-        raise NotImplementedError
 
     # -- its end -----------------------------------------------------------------------------------------
 

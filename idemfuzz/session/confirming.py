@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from idemfuzz.abc import Options
 from idemfuzz.checkers import Problem
@@ -20,37 +21,30 @@ CONFIRMATIONS = 3
 _SHRINK_TRIALS_MAX = 30
 
 
+@dataclass(frozen=True, slots=True)
 class Confirmation:
     """Doubts itself before the job: what does not show again is no finding, or a doubtful one."""
 
-    def __init__(
-        self,
-        stage: Stage,
-        oracle: Oracle,
-        options: Options,
-        listener: Listener,
-        command: Callable[[Plan], str] | None,
-    ) -> None:
-        self._stage = stage
-        self._oracle = oracle
-        self._options = options
-        self._listener = listener
-        self._command = command
+    stage: Stage
+    oracle: Oracle
+    options: Options
+    listener: Listener
+    command: Callable[[Plan], str] | None
 
     def confirm(self, reference: Run, causes: Causes[Run]) -> list[Finding]:
         """Doubt ourselves first: learn noise afresh, run each plan again, k of k times."""
         if not len(causes):
             return []
-        self._listener(Progress("confirm", 0, len(causes), len(causes)))
-        again = self._oracle.reference_run()
-        if again.error is not None or not self._oracle.agrees(reference, again):
+        self.listener(Progress("confirm", 0, len(causes), len(causes)))
+        again = self.oracle.reference_run()
+        if again.error is not None or not self.oracle.agrees(reference, again):
             note = Note(
                 "IDM901", "a clean delivery, run again, differs from the first one: the findings are doubtful"
             )
-            self._stage.tally.notes[(note.code, note.text)] = note
+            self.stage.tally.notes[(note.code, note.text)] = note
         findings: list[Finding] = []
         for number, candidate in enumerate(causes):
-            self._listener(Progress("confirm", number, len(causes), len(causes)))
+            self.listener(Progress("confirm", number, len(causes), len(causes)))
             finding = self._finding(reference, candidate)
             # Two candidates may shrink to one.
             if finding is not None and all(_told(finding) != _told(f) for f in findings):
@@ -58,26 +52,26 @@ class Confirmation:
         return findings
 
     def _finding(self, reference: Run, candidate: Candidate[Run]) -> Finding | None:
-        if not self._oracle.still_shown(reference, candidate.run, candidate.problems):
+        if not self.oracle.still_shown(reference, candidate.run, candidate.problems):
             return None
         plan, run = self._shrunk(reference, candidate)
-        runs = [self._stage.run(plan, traced=True) for _ in range(CONFIRMATIONS)]
+        runs = [self.stage.run(plan, traced=True) for _ in range(CONFIRMATIONS)]
         # What differs between two runs of one plan is noise that two References happened not to show.
-        self._oracle.learn_from([run, *runs])
-        loci = self._oracle.still_shown(reference, run, candidate.problems)
+        self.oracle.learn_from([run, *runs])
+        loci = self.oracle.still_shown(reference, run, candidate.problems)
         if not loci:
             return None
-        showing = [one for one in runs if self._oracle.still_shown(reference, one, candidate.problems)]
+        showing = [one for one in runs if self.oracle.still_shown(reference, one, candidate.problems)]
         shown, run = len(showing), showing[-1] if showing else run
         problems = [
-            p for p in self._oracle.judge(reference, run).problems if p.locus in loci
+            p for p in self.oracle.judge(reference, run).problems if p.locus in loci
         ] or candidate.problems
         problems = _distinct(problems)
         problem = min(problems, key=severity)
-        queue = next((q for q in self._stage.delivered.values() if q is not None), None)
+        queue = next((q for q in self.stage.delivered.values() if q is not None), None)
         sure = shown == CONFIRMATIONS
         history = run.result.history
-        told = diagnosed(problem, plan, history, self._oracle.noise.makes_up(problem.store))
+        told = diagnosed(problem, plan, history, self.oracle.noise.makes_up(problem.store))
         return Finding(
             code=problem.code,
             title=CODES[problem.code].title,
@@ -88,7 +82,7 @@ class Confirmation:
                 history,
                 shown,
                 CONFIRMATIONS,
-                command=self._command(plan) if self._command else None,
+                command=self.command(plan) if self.command else None,
                 reference=reference.state.delta,
                 changes=run.state.delta,
             ),
@@ -106,16 +100,16 @@ class Confirmation:
     def _snippet(self, told: Diagnosis, problem: Problem, problems: Iterable[Problem], reference: Run) -> str:
         """The remedy in the job's own terms; called when the trial that it is about was the last one."""
         assert problem.difference is not None
-        calls = self._stage.calls
+        calls = self.stage.calls
         return snippet(
             told,
             problem.difference,
-            self._oracle.noise.makes_up(problem.store),
+            self.oracle.noise.makes_up(problem.store),
             among=[p.difference for p in problems if p.difference is not None],
             call=calls[told.call - 1] if 0 < told.call <= len(calls) else None,
             reference=reference.state.delta,
             wording=next(
-                (getattr(s, "wording", None) for s in self._stage.stores if s.name == problem.store), None
+                (getattr(s, "wording", None) for s in self.stage.stores if s.name == problem.store), None
             ),
         )
 
@@ -123,12 +117,12 @@ class Confirmation:
         """The fewest faults, deliveries and preemptions, the earliest ones, that still show it."""
 
         def attempt(smaller: Plan) -> Run | None:
-            tried = self._stage.run(smaller)
-            if tried.result.missed or not self._oracle.still_shown(reference, tried, candidate.problems):
+            tried = self.stage.run(smaller)
+            if tried.result.missed or not self.oracle.still_shown(reference, tried, candidate.problems):
                 return None
             return tried
 
-        if self._options.plan is not None:
+        if self.options.plan is not None:
             return candidate.plan, candidate.run
         return shrink(
             candidate.plan, candidate.run, attempt, lambda run: run.result.steps, _SHRINK_TRIALS_MAX

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from idemfuzz.abc import Explorer, Irremovable, Options, SearchingExplorer
+from idemfuzz.abc import Irremovable
 from idemfuzz.checkers import Problem, compare
 from idemfuzz.checkers.causes import Fallen
 from idemfuzz.diagnose import summary_of
@@ -15,27 +15,15 @@ from idemfuzz.diagnose.prover import Attempt, mended, proven
 from idemfuzz.model import Finding, Guard, GuardKind, Mend, Proof
 from idemfuzz.session.confirming import CONFIRMATIONS, severity
 from idemfuzz.session.exploring import Exploration
-from idemfuzz.session.oracle import Oracle
-from idemfuzz.session.progress import Listener
-from idemfuzz.stage import Run, Stage, Tally
+from idemfuzz.stage import Run, Tally
 
 
 class Proving:
-    """Alters the guards on ``stage`` for one search after the other; they are as they were afterwards."""
+    """Repeats ``exploration`` with other guards on its stage, time after time; they are as they were afterwards."""
 
-    def __init__(
-        self,
-        stage: Stage,
-        oracle: Oracle,
-        options: Options,
-        explorers: Sequence[Explorer | SearchingExplorer],
-        listener: Listener,
-    ) -> None:
-        self._stage = stage
-        self._oracle = oracle
-        self._options = options
-        self._explorers = explorers
-        self._listener = listener
+    def __init__(self, exploration: Exploration) -> None:
+        self._exploration = exploration
+        self._stage = exploration.stage
 
     def prove(self, reference: Run) -> Proof:
         """Search again without each guard that deliveries were seen to use."""
@@ -60,7 +48,7 @@ class Proving:
         halfway = not self._stage.awaited and (at_once or any(plan.faults for plan in plans))
         candidates: dict[Guard, str] = {}
         for store in self._stage.guarded():
-            for guard in store.mends(differences, self._oracle.noise.makes_up(store.name)):
+            for guard in store.mends(differences, self._exploration.oracle.noise.makes_up(store.name)):
                 wanted = {GuardKind.ISOLATION: at_once, GuardKind.COMMIT: halfway}
                 if wanted.get(guard.kind, True):
                     candidates[guard] = store.remedy(guard)
@@ -71,18 +59,16 @@ class Proving:
     ) -> Attempt:
         """The same search without some guards and with others, judged by the reference of the job as it is."""
         phase = f"{'without' if without else 'with'} {' and '.join(map(str, without or with_))}"
-        oracle = self._oracle.copy()
-        exploration = Exploration(
-            self._stage,
-            oracle,
-            self._options,
-            self._explorers,
-            lambda progress: self._listener(replace(progress, phase=f"{phase}: {progress.phase}")),
+        listener = self._exploration.listener
+        exploration = replace(
+            self._exploration,
+            oracle=self._exploration.oracle.copy(),
+            listener=lambda progress: listener(replace(progress, phase=f"{phase}: {progress.phase}")),
         )
         tally, self._stage.tally = self._stage.tally, Tally()
         try:
             self._alter(without, with_)
-            return self._search(exploration, oracle, original, removed=bool(without))
+            return self._search(exploration, original, removed=bool(without))
         except Irremovable as error:
             return Attempt(obstacle=str(error))
         finally:
@@ -97,7 +83,8 @@ class Proving:
                 [guard for guard in with_ if guard.store == store.name],
             )
 
-    def _search(self, exploration: Exploration, oracle: Oracle, original: Run, *, removed: bool) -> Attempt:
+    def _search(self, exploration: Exploration, original: Run, *, removed: bool) -> Attempt:
+        oracle = exploration.oracle
         reference = oracle.reference_run()
         it = "it" if removed else "this"
         side = "without" if removed else "with"
@@ -135,7 +122,7 @@ class Proving:
         runs = [self._stage.run(plan) for _ in range(CONFIRMATIONS)]
         if oracle.learn_from(runs) and not all(oracle.still_shown(original, run, problems) for run in runs):
             # It was noise that no run had shown so far: what is known now is enough for the same search.
-            return self._search(exploration, oracle, original, removed=removed)
+            return self._search(exploration, original, removed=removed)
         shows = [oracle.still_shown(original, run, problems) for run in runs]
         if not all(shows):
             return Attempt(plans, obstacle=f"what plan {plan} showed {side} {it} does not show every time")

@@ -95,24 +95,18 @@ class Session:
         return combined(reports)
 
     def _search(self, started: float) -> Report:
-        stage, oracle, options, explorers = (
-            self._stage,
-            Oracle(self._stage, self._options),
-            self._options,
-            self._explorers,
-        )
+        stage, options = self._stage, self._options
+        oracle = Oracle(stage, options)
         self._listener(Progress("reference"))
         reference, obstacle = oracle.learn()
         if obstacle is not None:
             notes = [obstacle, *touched_strangers(stage), *disagreements(stage)]
             return self._report(started, oracle, reference, Verdict.UNKNOWN, [], notes, [], exhaustive=False)
         causes = Causes(oracle.alike)
-        coverage = Exploration(stage, oracle, options, explorers, self._listener).cover(
-            reference, reference, causes
-        )
-        findings = Confirmation(stage, oracle, options, self._listener, self._command).confirm(
-            reference, causes
-        )
+        exploration = Exploration(stage, oracle, options, self._explorers, self._listener)
+        coverage = exploration.cover(reference, reference, causes)
+        confirmation = Confirmation(stage, oracle, options, self._listener, self._command)
+        findings = confirmation.confirm(reference, causes)
         unlike = disagreements(stage)
         if unlike:
             # What was found may come of a state that was not the baseline.
@@ -127,7 +121,7 @@ class Session:
         report = self._report(started, oracle, reference, verdict, findings, notes, coverage, exhaustive=True)
         if not options.prove or options.plan is not None:
             return report
-        proving = Proving(stage, oracle, options, explorers, self._listener)
+        proving = Proving(exploration)
         if verdict is Verdict.HOLDS:
             return replace(report, proof=proving.prove(reference))
         return replace(report, mends=proving.mend(reference, findings)) if findings else report

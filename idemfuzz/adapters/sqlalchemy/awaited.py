@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ DRIVERS = ("aiosqlite", "asyncpg", "psycopg", "psycopg_async")
 """The asyncio drivers that are known here."""
 
 
-class Plain:
+class Plain(ABC):
     """A server's connection behind an asyncio driver; looks like psycopg's, as far as it goes."""
 
     def __init__(self, adapted: Any, gate: Gate) -> None:
@@ -39,32 +40,32 @@ class Plain:
         return bool(self._adapted.autocommit)
 
     @property
-    def closed(self) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def closed(self) -> bool: ...
 
     @property
-    def backend_pid(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def backend_pid(self) -> int: ...
 
     @property
+    @abstractmethod
     def transaction_status(self) -> int:
         """As libpq has it: 0 is idle, 2 in a transaction."""
-        raise NotImplementedError
 
-    def rollback(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def rollback(self) -> None: ...
 
+    @abstractmethod
     def close(self) -> None:
         """Break the connection, now and without asking the server."""
-        raise NotImplementedError
 
+    @abstractmethod
     def execute_at_once(self, sql: str) -> None:
         """A statement of ours, outside any transaction."""
-        raise NotImplementedError
 
+    @abstractmethod
     def has_written(self) -> bool:
         """Whether its transaction has written anything. Asked outside of deliveries alone."""
-        raise NotImplementedError
 
 
 _WRITTEN = "SELECT (pg_current_xact_id_if_assigned() IS NOT NULL)::text"
