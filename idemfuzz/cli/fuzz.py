@@ -167,8 +167,13 @@ def _stopping(display: FuzzDisplay) -> Iterator[None]:
     """The first Ctrl-C or SIGTERM ends the campaign after the trial that runs; the next one of either cuts that trial."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
+    heard = 0
+
     def stop(number: int, frame: object) -> None:
-        if display.campaign is None or display.campaign.stopped:
+        # Counted first of all: the next one may come while this one is being handled.
+        nonlocal heard
+        heard += 1
+        if heard > 1 or display.campaign is None or display.campaign.stopped:
             raise KeyboardInterrupt
         display.campaign.stop("Ctrl-C" if number == signal.SIGINT else "SIGTERM")
 
