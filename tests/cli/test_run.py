@@ -254,7 +254,6 @@ class TestTrouble:
 
 
 def _until(happened: object, process: subprocess.Popen[str]) -> None:
-
     assert callable(happened)
     end = time.monotonic() + 60
     while not happened():
