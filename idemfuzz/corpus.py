@@ -53,6 +53,7 @@ __all__ = [
     "load",
     "mechanism_of",
     "read",
+    "remove",
     "root_of",
     "save",
     "steps_of",
@@ -209,6 +210,16 @@ def write(entry: Entry, root: Path) -> str | None:
     except (OSError, Unusable):
         return None
     return str(path)
+
+
+def remove(entry: Entry) -> None:
+    """Delete the file of an entry, if it still holds just this one: another process may have written its own there since."""
+    if entry.path is None:
+        return
+    with suppress(OSError, PlanError), _alone_in(entry.path.parent):
+        found = read(entry.path)
+        if (found.id, found.plan) == (entry.id, entry.plan):
+            entry.path.unlink()
 
 
 @contextmanager

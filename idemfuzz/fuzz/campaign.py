@@ -377,8 +377,7 @@ class Campaign:
         for entry in gone:
             del self.known[entry.id]
             self.findings = [found for found in self.findings if found.id != entry.id]
-        with suppress(OSError):
-            path.unlink()
+            corpus.remove(entry)
 
     @property
     def not_replayed(self) -> list[Entry]:

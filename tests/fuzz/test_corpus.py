@@ -278,3 +278,23 @@ class TestBaseline:
         (tmp_path / baseline.FILE).write_text(text)
         with pytest.raises(Unusable, match="Mend it, or delete it"):
             baseline.read(tmp_path)
+
+
+def test_what_another_process_wrote_since_is_not_removed(tmp_path: Path) -> None:
+    entries = [corpus.entry_of(finding(table), "jobs:naive") for table in ("users", "orders")]
+    path = tmp_path / (corpus.write(entries[0], tmp_path) or "")
+    ours = corpus.read(path)
+    path.unlink()
+    corpus.write(entries[1], tmp_path)
+    corpus.remove(ours)
+    assert corpus.read(path).id == entries[1].id, "the name went to another cause"
+    corpus.remove(corpus.read(path))
+    assert not path.exists()
+
+
+def test_a_smaller_form_that_another_process_wrote_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / (corpus.save(finding(plan="v1:x3"), "jobs:naive", tmp_path) or "")
+    ours = corpus.read(path)
+    corpus.save(finding(plan="v1:x2"), "jobs:naive", tmp_path)
+    corpus.remove(ours)
+    assert str(corpus.read(path).plan) == "v1:x2"
