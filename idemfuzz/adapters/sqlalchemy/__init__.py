@@ -63,7 +63,7 @@ class SqlAlchemyAdapter:
         )
 
     def strangers(self) -> Sequence[str]:
-        from idemfuzz.adapters.sqlalchemy.tap import strangers
+        from idemfuzz.adapters.sqlalchemy.engines import strangers
 
         return strangers()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
@@ -16,6 +16,7 @@ from sqlalchemy.engine import Engine
 
 from idemfuzz.abc import Errors, Gate
 from idemfuzz.adapters.lease import lease_in
+from idemfuzz.adapters.sqlalchemy import engines
 from idemfuzz.adapters.sqlalchemy.awaited import closing, forget, is_async, plain
 from idemfuzz.adapters.sqlalchemy.footprint import Books, Footprints, Isolation, isolation_of, literal
 from idemfuzz.adapters.sqlalchemy.joining import Joining
@@ -42,14 +43,6 @@ _EXECUTING, _COMMITTING = "executing a statement", "committing"
 _EFFECTS_MAX = 4096
 _LOOK_SECONDS, _BREAKING_OFF_LOOKS = 0.001, 3_000
 _real_sleep = time.sleep
-_taps: dict[Hashable, DialectTap] = {}
-_identities: weakref.WeakKeyDictionary[Engine, Hashable] = weakref.WeakKeyDictionary()
-_strangers: list[str] = []
-
-
-def strangers() -> Sequence[str]:
-    """Databases that a delivery touched and nobody handed in."""
-    return tuple(_strangers)
 
 
 class DialectTap:
@@ -116,10 +109,7 @@ class DialectTap:
         self._reconnections = Reconnections(flavour)
 
     def attach(self, engine: Engine) -> None:
-        if not _taps:
-            _strangers.clear()
-            _watch_engines()
-        _taps[self._identity] = self
+        engines.watch(self._identity, self)
         self._engine = engine
         self._blocks = self._flavour.renews and not is_async(engine)
         self._current_footprints()
@@ -160,9 +150,7 @@ class DialectTap:
         forget()
         event.remove(self._engine, "checkout", self._taken)
         event.remove(self._engine, "checkin", self._returned)
-        _taps.pop(self._identity, None)
-        if not _taps:
-            _leave_engines()
+        engines.leave(self._identity)
 
     def connections_of(self, scope: Hashable) -> dict[int, Any]:
         """The driver connections that an Execution has used, taken out of the books."""
@@ -296,9 +284,7 @@ class DialectTap:
         """Look at this schema, too; what cannot be looked at is a stranger."""
         why = self._adopt(schema)
         if why:
-            stranger = f"the schema {schema!r} beside {self._name!r} ({why})"
-            if stranger not in _strangers:
-                _strangers.append(stranger)
+            engines.note_stranger(f"the schema {schema!r} beside {self._name!r} ({why})")
 
     def _effect(
         self,
@@ -519,22 +505,40 @@ class DialectTap:
     def join(self) -> None:
         """From now on all that a delivery commits is one transaction; `part` takes it back."""
         self.joining = Joining()
-        _join_engines(self._identity)
+        engines.join(self._identity)
 
     def part(self) -> None:
         if self.joining is not None:
-            _part_engines(self._identity)
+            engines.part(self._identity)
             self.joining = None
 
-    def settle_in(self, schema: str | None) -> None:
+    # -- what `engines` asks and tells -------------------------------------------------------------------
+
+    @property
+    def is_delivering(self) -> bool:
+        """Whether who asks is a delivery at work."""
+        return self._gate.scope() is not None
+
+    def met(self, engine: Engine, connection: Any) -> None:
+        """An Engine to this database has connected; it may be one that the job has made."""
+        self.wrap(engine)
+        level = connection.get_execution_options().get("isolation_level")
+        driver = self.plain(connection.connection.dbapi_connection)
+        self.meet(driver, level)
+        if engine is not self._engine:
+            self._flavour.welcome(driver)
+            self._settle_in(engine.dialect.default_schema_name)
+
+    def _settle_in(self, schema: str | None) -> None:
         """An Engine that the job has made takes this for its default schema."""
         mine = self._engine.dialect.default_schema_name
         if schema and mine and schema != mine and schema not in self._flavour.schemas.names:
             self.adopt(schema)
 
-    def welcome(self, connection: Any) -> None:
-        """A connection of an Engine that the job has made."""
-        self._flavour.welcome(connection)
+    def held_connection(self) -> Any:
+        """The connection that holds what the delivery at work has committed so far; None if there is none."""
+        scope = self._gate.scope()
+        return self.joining.again(scope.key) if self.joining is not None and scope is not None else None
 
     # -- what is remembered of connections ---------------------------------------------------------------
 
@@ -646,74 +650,3 @@ def _rows(cursor: Any, statement: Statement) -> str:
     if not isinstance(count, int) or count < 0 or statement.verb in ("savepoint", "release"):
         return ""
     return f"{count} row{'' if count == 1 else 's'}"
-
-
-def _identity_of(engine: Engine) -> Hashable:
-    """What identifies an Engine's database does not change, and a job may connect often."""
-    known = _identities.get(engine)
-    if known is None:
-        from idemfuzz.adapters.sqlalchemy.flavour import identity_of
-
-        known = _identities[engine] = identity_of(engine)
-    return known
-
-
-def _watch_engines() -> None:
-    """Hear of each Engine that connects. A listener to ``engine_connect`` would slow down every statement of them all."""
-    connect = Engine.connect
-
-    def watched(engine: Engine) -> Any:
-        connection = connect(engine)
-        _engine_connected(connection)
-        return connection
-
-    watched.__wrapped__ = connect  # type: ignore[attr-defined]
-    Engine.connect = watched  # type: ignore[method-assign, assignment]
-
-
-def _leave_engines() -> None:
-    Engine.connect = Engine.connect.__wrapped__  # type: ignore[attr-defined, method-assign]
-
-
-def _engine_connected(connection: Any) -> None:
-    """A job may make an Engine of its own: to a database that we know it is watched, too."""
-    engine = connection.engine
-    tap = _taps.get(_identity_of(engine))
-    if tap is not None:
-        tap.wrap(engine)
-        level = connection.get_execution_options().get("isolation_level")
-        driver = tap.plain(connection.connection.dbapi_connection)
-        tap.meet(driver, level)
-        if engine is not tap._engine:
-            tap.welcome(driver)
-            tap.settle_in(engine.dialect.default_schema_name)
-        return
-    if any(known._gate.scope() is not None for known in _taps.values()):
-        shown_url = engine.url.render_as_string(hide_password=True)
-        if shown_url not in _strangers:
-            _strangers.append(shown_url)
-
-
-_joined: set[Hashable] = set()
-
-
-def _join_engines(identity: Hashable) -> None:
-    """A delivery that has committed something goes on with the connection that holds it, whichever Engine it asks."""
-    if not _joined:
-        connect = Engine.raw_connection
-
-        def raw_connection(engine: Engine) -> Any:
-            tap = _taps.get(_identity_of(engine)) if _joined else None
-            scope = tap._gate.scope() if tap is not None and tap.joining is not None else None
-            held = tap.joining.again(scope.key) if tap and tap.joining and scope is not None else None
-            return held if held is not None else connect(engine)
-
-        raw_connection.__wrapped__ = connect  # type: ignore[attr-defined]
-        Engine.raw_connection = raw_connection  # type: ignore[method-assign, assignment]
-    _joined.add(identity)
-
-
-def _part_engines(identity: Hashable) -> None:
-    _joined.discard(identity)
-    if not _joined:
-        Engine.raw_connection = Engine.raw_connection.__wrapped__  # type: ignore[attr-defined, method-assign]
