@@ -47,6 +47,8 @@ class Swept:
     """What the Effect did in the clean delivery."""
     line: str = ""
     """The user's line that it came from."""
+    hung: bool = False
+    """Whether a redelivery did not end in its time."""
 
     @property
     def codes(self) -> frozenset[str]:
@@ -121,7 +123,9 @@ class Sweep:
     def run(self) -> Iterator[Swept]:
         """Each point, one after the other."""
         for strike in self.points():
-            yield self._swept(strike)
+            swept = self._swept(strike)
+            # On a machine that is busy, one that does not end in time may be the machine's doing: it counts if it comes twice.
+            yield self._swept(strike) if swept.hung else swept
 
     def _learn(self) -> None:
         self._reference, child = self._clean()
@@ -179,6 +183,7 @@ class Sweep:
             reached,
             effect["detail"],
             "" if source is None else f"{source[0]}:{source[1]}",
+            any(child.hung for child in children),
         )
 
     def _wait_out(self) -> None:

@@ -89,6 +89,15 @@ def hangs_the_second_time(email: str) -> None:
         time.sleep(3_600)
 
 
+def dawdles_once(email: str) -> None:
+    """Right; but the first time that it is delivered again, the machine has no time for it."""
+    dawdled = Path(os.environ["DAWDLED"])
+    if redis.sismember("welcomed", email) and not dawdled.exists():
+        dawdled.touch()
+        time.sleep(3_600)
+    redis.sadd("welcomed", email)
+
+
 def does_nothing(email: str) -> None:
     """No effect that could be seen."""
 
@@ -114,8 +123,15 @@ for job in (
     insert_once,
     always_fails,
     lock_for_ever,
+    dawdles_once,
     hangs_the_second_time,
     does_nothing,
     by_turns,
 ):
-    idemfuzz.register(job, args=lambda n: (f"user{n}@example.org",), stores=[engine, redis], setup=setup)
+    idemfuzz.register(
+        job,
+        args=lambda n: (f"user{n}@example.org",),
+        stores=[engine, redis],
+        setup=setup,
+        timeout=3.0 if job in (dawdles_once, hangs_the_second_time) else 10.0,
+    )

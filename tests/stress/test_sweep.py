@@ -62,6 +62,14 @@ def test_redelivery_that_never_succeeds_is_found(stress: Stress) -> None:
     assert max(point["executions"] for point in done.report["points"]) == 3
 
 
+def test_redelivery_that_hangs_counts_if_it_does_so_twice(stress: Stress) -> None:
+    """Goal: a busy machine is no finding, and a job that waits for ever is one."""
+    done = stress("dawdles_once", "--sweep", "--env", "DAWDLED={folder}/dawdled")
+    assert (done.code, done.report["verdict"]) == (0, "holds"), done.text
+    done = stress("hangs_the_second_time", "--sweep")
+    assert {finding["code"] for finding in done.report["findings"]} == {"IDM304"}, done.text
+
+
 def test_plan_of_a_finding_shows_the_same_simulated(stress: Stress, tmp_path: Path) -> None:
     """Goal: what is printed as the same kill, simulated, is that. Method: run the command."""
     done = stress("flag_then_insert", "--sweep")
