@@ -124,7 +124,7 @@ class Sweep:
         """Each point, one after the other."""
         for strike in self.points():
             swept = self._swept(strike)
-            # On a machine that is busy, one that does not end in time may be the machine's doing: it counts if it comes twice.
+            # On a machine that is busy, a redelivery that does not end in time may be the machine's doing: the point is tried once more.
             yield self._swept(strike) if swept.hung else swept
 
     def _learn(self) -> None:
