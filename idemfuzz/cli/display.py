@@ -10,7 +10,7 @@ import pytest
 
 from idemfuzz.cli import EXIT_FOUND, EXIT_HOLDS, EXIT_UNUSABLE
 from idemfuzz.model import Report, Verdict
-from idemfuzz.pytest_outcome import skip_reason
+from idemfuzz.pytest_plugin.outcome import skip_reason
 from idemfuzz.reporting.certificate import counted
 from idemfuzz.reporting.proof import proof_text
 from idemfuzz.reporting.screen import Screen

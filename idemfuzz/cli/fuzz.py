@@ -35,7 +35,7 @@ def seconds_option(context: click.Context, parameter: click.Parameter, value: st
 def shard_option(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int]:
     """``2/4`` is the second of four parts."""
     from idemfuzz.abc import Unusable
-    from idemfuzz.pytest_options import part_of
+    from idemfuzz.pytest_plugin.options import part_of
 
     if value is None:
         return 1, 1

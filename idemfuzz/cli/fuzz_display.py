@@ -103,7 +103,7 @@ class FuzzDisplay(Display):
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> int | None:
         """pytest knows the project's root folder now, and nothing has begun."""
-        from idemfuzz.pytest_options import configured_for
+        from idemfuzz.pytest_plugin.options import configured_for
 
         self._done_in_parts = self._in_parts(configured_for(config), config.rootpath)
         return self._done_in_parts
@@ -112,8 +112,8 @@ class FuzzDisplay(Display):
         from rich.live import Live
 
         from idemfuzz.fuzz.campaign import Campaign
-        from idemfuzz.pytest_fuzz import FuzzLoop
-        from idemfuzz.pytest_options import configured_for
+        from idemfuzz.pytest_plugin.fuzz import FuzzLoop
+        from idemfuzz.pytest_plugin.options import configured_for
 
         settings = self._asked.settings(configured_for(session.config))
         campaign = Campaign(

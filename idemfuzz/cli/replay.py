@@ -173,7 +173,7 @@ class ReplayDisplay(Display):
         self._fates: list[Replayed] = []
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        from idemfuzz.pytest_fuzz import ReplayLoop
+        from idemfuzz.pytest_plugin.fuzz import ReplayLoop
 
         self._loop = ReplayLoop(self._saved, self._on_replay)
         session.config.pluginmanager.register(self._loop, "idemfuzz-replay-loop")

@@ -216,7 +216,7 @@ def test_the_command_line_page_shows_the_options_of_run():
 
 
 def test_options_of_pytest_that_are_named_exist():
-    source = (ROOT / "idemfuzz" / "pytest_plugin.py").read_text(encoding="utf-8")
+    source = (ROOT / "idemfuzz" / "pytest_plugin" / "__init__.py").read_text(encoding="utf-8")
     for page in PAGES:
         for option in re.findall(r"--idemfuzz[a-z-]*", page.read_text(encoding="utf-8")):
             assert f'"{option}"' in source, f"{page.name}: {option}"

@@ -28,21 +28,7 @@ LAYERS = [
     ("idemfuzz.fuzz",),
     ("idemfuzz.stress",),
     ("idemfuzz.testing",),
-    (
-        "idemfuzz.pytest_hooks",
-        "idemfuzz.pytest_plugin",
-        "idemfuzz.pytest_search",
-        "idemfuzz.pytest_reports",
-        "idemfuzz.pytest_options",
-        "idemfuzz.pytest_fixtures",
-        "idemfuzz.pytest_outcome",
-        "idemfuzz.pytest_subject",
-        "idemfuzz.pytest_given",
-        "idemfuzz.pytest_jobs",
-        "idemfuzz.pytest_reruns",
-        "idemfuzz.pytest_fuzz",
-        "idemfuzz.demo",
-    ),
+    ("idemfuzz.pytest_plugin", "idemfuzz.demo"),
     ("idemfuzz.cli",),
 ]
 # Within the third layer, who may know whom.

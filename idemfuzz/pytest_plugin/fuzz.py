@@ -19,10 +19,10 @@ from idemfuzz.fuzz.examples import needs_examples
 from idemfuzz.fuzz.replaying import Fate, Replayed, replayed
 from idemfuzz.fuzz.subject import Subject, Work
 from idemfuzz.fuzz.target import Target
-from idemfuzz.pytest_jobs import JobItem
-from idemfuzz.pytest_options import WORK
-from idemfuzz.pytest_outcome import skip_reason
-from idemfuzz.pytest_search import is_searched
+from idemfuzz.pytest_plugin.jobs import JobItem
+from idemfuzz.pytest_plugin.options import WORK
+from idemfuzz.pytest_plugin.outcome import skip_reason
+from idemfuzz.pytest_plugin.search import is_searched
 from idemfuzz.session import Progress, ScenarioFailed
 
 __all__ = ["FuzzLoop", "ReplayLoop"]

@@ -47,7 +47,7 @@ def check_options(config: pytest.Config) -> None:
         asked = [*option.idemfuzz_report]
         asked += [f"html={option.idemfuzz_html}"] if option.idemfuzz_html else []
         if asked:
-            from idemfuzz.pytest_reports import ReportFiles
+            from idemfuzz.pytest_plugin.reports import ReportFiles
             from idemfuzz.reporting.files import targets
 
             wanted = targets(asked)

@@ -10,10 +10,10 @@ import pytest
 from idemfuzz import api
 from idemfuzz.abc import Options, Unusable
 from idemfuzz.model import Example, Report
-from idemfuzz.pytest_fixtures import known_jobs, values_of
-from idemfuzz.pytest_options import marker_arguments, options_of
-from idemfuzz.pytest_outcome import command_for
 from idemfuzz.pytest_plugin import DELIVER
+from idemfuzz.pytest_plugin.fixtures import known_jobs, values_of
+from idemfuzz.pytest_plugin.options import marker_arguments, options_of
+from idemfuzz.pytest_plugin.outcome import command_for
 from idemfuzz.session import Progress, Session
 
 if TYPE_CHECKING:

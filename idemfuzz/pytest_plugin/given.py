@@ -14,10 +14,10 @@ import pytest
 from idemfuzz import api
 from idemfuzz.abc import Options, Unusable
 from idemfuzz.model import Example, Report
-from idemfuzz.pytest_fixtures import BYPASSED
-from idemfuzz.pytest_options import judged_for, marker_arguments, options_of
-from idemfuzz.pytest_outcome import Violated, conclude
-from idemfuzz.pytest_subject import session_of
+from idemfuzz.pytest_plugin.fixtures import BYPASSED
+from idemfuzz.pytest_plugin.options import judged_for, marker_arguments, options_of
+from idemfuzz.pytest_plugin.outcome import Violated, conclude
+from idemfuzz.pytest_plugin.subject import session_of
 from idemfuzz.session import ScenarioFailed
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pytest
 
 from idemfuzz import api
 from idemfuzz.model import Plan
-from idemfuzz.pytest_options import WORK, judged_for, merged
-from idemfuzz.pytest_outcome import command_for, conclude, failures
+from idemfuzz.pytest_plugin.options import WORK, judged_for, merged
+from idemfuzz.pytest_plugin.outcome import command_for, conclude, failures
 from idemfuzz.session import Progress
 
 __all__ = ["JobItem", "job_items"]

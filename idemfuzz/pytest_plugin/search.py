@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from idemfuzz.abc import Options, Unusable
-from idemfuzz.pytest_fixtures import BYPASSED
-from idemfuzz.pytest_given import GivenSubject, give_time
-from idemfuzz.pytest_jobs import JobItem
-from idemfuzz.pytest_options import WORK, accepted, configured_for, judged_for, options_of, part_of
-from idemfuzz.pytest_outcome import conclude, failures
 from idemfuzz.pytest_plugin import MARKER
-from idemfuzz.pytest_subject import TestSubject, session_of
+from idemfuzz.pytest_plugin.fixtures import BYPASSED
+from idemfuzz.pytest_plugin.given import GivenSubject, give_time
+from idemfuzz.pytest_plugin.jobs import JobItem
+from idemfuzz.pytest_plugin.options import WORK, accepted, configured_for, judged_for, options_of, part_of
+from idemfuzz.pytest_plugin.outcome import conclude, failures
+from idemfuzz.pytest_plugin.subject import TestSubject, session_of
 
 __all__ = ["claim", "is_searched", "leave_out_other_shards", "prepare", "run_marked"]
 

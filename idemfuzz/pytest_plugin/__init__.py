@@ -99,9 +99,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    from idemfuzz import pytest_hooks
+    from idemfuzz.pytest_plugin import hooks
 
-    pluginmanager.add_hookspecs(pytest_hooks)
+    pluginmanager.add_hookspecs(hooks)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -112,7 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     option = config.option
     if any(getattr(option, f"idemfuzz{name}") for name in _CHECKED):
-        from idemfuzz.pytest_options import check_options
+        from idemfuzz.pytest_plugin.options import check_options
 
         check_options(config)
 
@@ -129,21 +129,21 @@ def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     if config.option.idemfuzz or config.option.idemfuzz_module:
-        from idemfuzz.pytest_jobs import job_items
+        from idemfuzz.pytest_plugin.jobs import job_items
 
         items += job_items(session)
     if config.option.idemfuzz_shard:
-        from idemfuzz.pytest_search import leave_out_other_shards
+        from idemfuzz.pytest_plugin.search import leave_out_other_shards
 
         leave_out_other_shards(config, items)
     marked = [item for item in items if _is_marked(item)]
     searched = marked + [item for item in items if hasattr(item, "registration")]
     if searched:
-        from idemfuzz.pytest_reruns import refuse_reruns
+        from idemfuzz.pytest_plugin.reruns import refuse_reruns
 
         refuse_reruns(config, searched)
     if marked:
-        from idemfuzz.pytest_search import prepare
+        from idemfuzz.pytest_plugin.search import prepare
 
         prepare(config, marked)
 
@@ -159,8 +159,8 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     if not (isinstance(item, pytest.Function) and _is_marked(item)):
         return (yield)
-    from idemfuzz.pytest_given import bypass
-    from idemfuzz.pytest_search import claim
+    from idemfuzz.pytest_plugin.given import bypass
+    from idemfuzz.pytest_plugin.search import claim
 
     if hasattr(item.obj, "hypothesis"):
         return (yield from bypass(item))
@@ -171,7 +171,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
     if not _is_marked(pyfuncitem):
         return None
-    from idemfuzz.pytest_search import run_marked
+    from idemfuzz.pytest_plugin.search import run_marked
 
     run_marked(pyfuncitem)
     return True
@@ -183,7 +183,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if call.when == "call" and (REPORTS in item.stash or CRASH in item.stash):
-        from idemfuzz.pytest_outcome import told
+        from idemfuzz.pytest_plugin.outcome import told
 
         told(item, report)
     return report
@@ -192,7 +192,7 @@ def pytest_runtest_makereport(
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     reports = [r for rs in terminalreporter.stats.values() for r in rs if getattr(r, "idemfuzz", None)]
     if reports:
-        from idemfuzz.pytest_outcome import summarise
+        from idemfuzz.pytest_plugin.outcome import summarise
 
         summarise(terminalreporter, config, reports)
 
@@ -200,7 +200,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 @pytest.fixture
 def deliver(request: pytest.FixtureRequest) -> Any:
     """Deliver a job explicitly: ``deliver(job, *args, **kwargs)``; the test is a scenario as if it were marked."""
-    from idemfuzz.pytest_subject import Deliver
+    from idemfuzz.pytest_plugin.subject import Deliver
 
     value = request.node.stash[DELIVER] = Deliver()
     return value
