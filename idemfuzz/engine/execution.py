@@ -200,7 +200,31 @@ class Execution(ABC):
 
     @abstractmethod
     def strand(self) -> AbstractContextManager[object]:
-        """A thread of the job's is about to be started: what it does within this is a strand's. Called by who starts it."""
+        """See `Parent`."""
+
+    def handed_down(
+        self, strand: AbstractContextManager[object], work: Callable[..., Any], *, alone: bool = False
+    ) -> Callable[..., Any]:
+        """See `Parent`."""
+
+        def done(*args: Any, **options: Any) -> Any:
+            before = here.execution
+            here.execution = self
+            try:
+                with strand:
+                    return work(*args, **options)
+            except BaseException:
+                if not alone or not self.trial.disturbed:
+                    raise
+                return None
+            finally:
+                here.execution = before
+
+        return done
+
+    def helped(self, ends: Callable[[float], object]) -> None:
+        """See `Parent`."""
+        self.trial.helpers.append(ends)
 
     @abstractmethod
     def give_way(self) -> bool:
@@ -391,10 +415,32 @@ def _let_go(error: BaseException) -> None:
         chain = chain.__cause__ or chain.__context__
 
 
-class Inheritance:
-    """Threads that a job starts work for the job's Execution, too, and so does what it hands to a pool of threads."""
+class Parent(Protocol):
+    """Who starts threads."""
 
-    def __init__(self) -> None:
+    def strand(self) -> AbstractContextManager[object]:
+        """One is about to be started; what it does within this is a strand's. Called by who starts it."""
+        ...
+
+    def handed_down(
+        self, strand: AbstractContextManager[object], work: Callable[..., Any], *, alone: bool = False
+    ) -> Callable[..., Any]:
+        """The same work, done for the parent on another thread; ``alone``: nobody but the terminal hears of its end."""
+        ...
+
+    def helped(self, ends: Callable[[float], object]) -> None:
+        """``ends`` waits for the end of that work, for so many seconds."""
+        ...
+
+
+class Inheritance:
+    """Threads that a job starts work for the job's Execution, too, and so does what it hands to a pool of threads.
+
+    ``parent`` tells for whom the code at hand works, if for anybody.
+    """
+
+    def __init__(self, parent: Callable[[], Parent | None] = lambda: here.execution) -> None:
+        self._parent = parent
         self._start = threading.Thread.start
         self._submit = ThreadPoolExecutor.submit
 
@@ -402,25 +448,24 @@ class Inheritance:
         start, submit = self._start, self._submit
 
         def inheriting(thread: threading.Thread) -> None:
-            execution = here.execution
+            parent = self._parent()
             starter = sys._getframe(1).f_code.co_filename
             # A pool's thread may work for many, one after the other.
-            if execution is not None and starter != _POOLS:
+            if parent is not None and starter != _POOLS:
                 # A connection's own thread, such as aiosqlite's, lives as long as the connection.
                 lasting = thread.daemon and is_library_file(starter)
-                thread.run = _for(  # type: ignore[method-assign]
-                    execution, nullcontext() if lasting else execution.strand(), thread.run, alone=True
-                )
+                strand = nullcontext() if lasting else parent.strand()
+                thread.run = parent.handed_down(strand, thread.run, alone=True)  # type: ignore[method-assign]
                 if not lasting:
-                    execution.trial.helpers.append(thread.join)
+                    parent.helped(thread.join)
             start(thread)
 
         def submitting(pool: Any, work: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
-            execution = here.execution
-            if execution is None:
+            parent = self._parent()
+            if parent is None:
                 return submit(pool, work, *args, **options)
-            future = submit(pool, _for(execution, execution.strand(), work), *args, **options)
-            execution.trial.helpers.append(lambda timeout: wait([future], timeout))
+            future = submit(pool, parent.handed_down(parent.strand(), work), *args, **options)
+            parent.helped(lambda timeout: wait([future], timeout))
             return future
 
         threading.Thread.start = inheriting  # type: ignore[method-assign, assignment]
@@ -429,28 +474,3 @@ class Inheritance:
     def remove(self) -> None:
         threading.Thread.start = self._start  # type: ignore[method-assign]
         ThreadPoolExecutor.submit = self._submit  # type: ignore[method-assign]
-
-
-def _for(
-    execution: Execution,
-    strand: AbstractContextManager[object],
-    work: Callable[..., Any],
-    *,
-    alone: bool = False,
-) -> Callable[..., Any]:
-    """The same work, done for an Execution on another thread; ``alone``: nobody but the terminal hears of its end."""
-
-    def done_for(*args: Any, **options: Any) -> Any:
-        before = here.execution
-        here.execution = execution
-        try:
-            with strand:
-                return work(*args, **options)
-        except BaseException:
-            if not alone or not execution.trial.disturbed:
-                raise
-            return None
-        finally:
-            here.execution = before
-
-    return done_for

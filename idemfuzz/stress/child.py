@@ -10,20 +10,24 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from idemfuzz.abc import Store
 from idemfuzz.adapters import load_adapters
+from idemfuzz.engine.execution import Inheritance
+from idemfuzz.engine.strands import Strand, Strands
 from idemfuzz.model import Fact
 from idemfuzz.stress.codec import fact_from_json
-from idemfuzz.stress.witness import Strike, WitnessGate
+from idemfuzz.stress.witness import Strike, Turns, WitnessGate
 
-__all__ = ["Child", "delivered"]
+__all__ = ["Child", "Children"]
 
 _ANSWER_BYTES = 1 << 16
+_SCHEMA = "schema"
 _EFFECT_SECONDS = 0.613
 """So long does each Effect seem to take when the clock was moved: a measured duration shows that it is one."""
 
@@ -50,88 +54,173 @@ class Child:
         return [fact_from_json(e["call"]) for e in self.effects if e["call"] is not None]
 
 
-def delivered(
-    scenario: Callable[[], Any],
-    strike: Strike | None,
-    *,
-    stores: Sequence[Store],
-    values: Mapping[str, object],
-    timeout_seconds: float,
-    passed_seconds: float = 0.0,
-    slow: bool = False,
-) -> Child:
-    """Run the scenario once in a forked process, which dies where ``strike`` says; what came of it.
+class Children:
+    """Runs a scenario in forked processes, one after the other, each of which dies where it is told to.
 
-    ``passed_seconds``: the child's clocks are ahead by so much; with ``slow`` each Effect seems to take its time there.
+    Args:
+        scenario: calls the job once.
+        stores: those of this process, which hold the baselines.
+        values: name -> store, as the user gave them.
+        timeout_seconds: for each delivery.
     """
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        # Other threads of this process hold nothing that the child needs.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid == 0:
-        os.close(reading)
-        _be_child(scenario, writing, strike, stores, values, passed_seconds, slow=slow)
-    os.close(writing)
-    child = Child(hung=True)
-    try:
-        child.hung = not _listen(reading, child, timeout_seconds)
-    finally:
-        # Also where Ctrl-C ends it: no child is left.
-        os.close(reading)
-        if child.hung:
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-    child.killed = not child.hung and os.WIFSIGNALED(status)
-    ended = next((e for e in child.events if e["event"] == "ended"), None)
-    child.error = (
-        None if child.killed or child.hung else ended["error"] if ended else "it ended without a word"
-    )
-    return child
+
+    def __init__(
+        self,
+        scenario: Callable[[], Any],
+        stores: Sequence[Store],
+        values: Mapping[str, object],
+        timeout_seconds: float,
+    ) -> None:
+        self._scenario = scenario
+        self._stores = stores
+        self._values = values
+        self._timeout_seconds = timeout_seconds
+        self.strangers: dict[str, None] = {}
+        """Schemas that a child touched and that cannot be looked at, with the reason."""
+        self._engines: list[Any] = []
+        if any(store.kind == "sql" for store in stores):
+            from idemfuzz.adapters.sqlalchemy.witness import engines_here
+
+            self._engines = engines_here()
+
+    def deliver(self, strike: Strike | None, *, passed_seconds: float = 0.0, slow: bool = False) -> Child:
+        """Run the scenario once in a process of its own; what came of it.
+
+        ``passed_seconds``: its clocks are ahead by so much; with ``slow`` each Effect seems to take its time there.
+        """
+        reading, writing = os.pipe()
+        answered, answering = os.pipe()
+        with warnings.catch_warnings():
+            # Other threads of this process hold nothing that the child needs.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            os.close(reading)
+            os.close(answering)
+            self._be_child(_Pipe(writing, answered), strike, passed_seconds, slow=slow)
+        os.close(writing)
+        os.close(answered)
+        child = Child(hung=True)
+        try:
+            child.hung = not self._listen(reading, answering, child)
+        finally:
+            # Also where Ctrl-C ends it: no child is left.
+            os.close(reading)
+            os.close(answering)
+            if child.hung:
+                os.kill(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+        child.killed = not child.hung and os.WIFSIGNALED(status)
+        ended = next((e for e in child.events if e["event"] == "ended"), None)
+        child.error = (
+            None if child.killed or child.hung else ended["error"] if ended else "it ended without a word"
+        )
+        return child
+
+    def _listen(self, reading: int, answering: int, child: Child) -> bool:
+        """Take in what the child says until it is gone; False if it does not end in time."""
+        deadline = time.monotonic() + self._timeout_seconds
+        rest = b""
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([reading], [], [], left)[0]:
+                return False
+            data = os.read(reading, _ANSWER_BYTES)
+            if not data:
+                return True
+            *lines, rest = (rest + data).split(b"\n")
+            for event in map(json.loads, lines):
+                if event["event"] == _SCHEMA:
+                    why = self._adopt(event["store"], event["schema"])
+                    # Its descriptor goes to nobody else; a child that is dead by now asks no more.
+                    with suppress(BrokenPipeError):
+                        os.write(answering, json.dumps(why).encode() + b"\n")
+                else:
+                    child.events.append(event)
+
+    def _adopt(self, name: str, schema: str) -> str:
+        """A child is about to touch a schema that nobody has looked at."""
+        store: Any = next(store for store in self._stores if store.name == name)
+        why: str = store.adopt_schema(schema)
+        if why:
+            self.strangers[f"the schema {schema!r} beside {name!r} ({why})"] = None
+        return why
+
+    def _be_child(self, pipe: _Pipe, strike: Strike | None, passed_seconds: float, *, slow: bool) -> NoReturn:
+        """Run the scenario as a worker's horse would; this never returns."""
+        try:
+            # Ctrl-C is the run's to take; a job that is interrupted would look like one that fails.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            if passed_seconds:
+                clock = _moved(passed_seconds)
+                if slow:
+                    pipe.heard = lambda: clock.shift(_EFFECT_SECONDS)
+            threads = _Threads()
+            gate = WitnessGate(pipe, _Order(strike), threads)
+            Inheritance(lambda: None if gate.scope() is None else threads).install()
+            self._watch(gate, pipe)
+            with gate.executing("swept", "sweep", os.getpid()):
+                self._scenario()
+        except BaseException:
+            # It was reported.
+            os._exit(1)
+        os._exit(0)
+
+    def _watch(self, gate: WitnessGate, pipe: _Pipe) -> None:
+        """In the child: every Effect is reported; what the parent's own taps see leads to no gate."""
+        stores = self._stores
+        names = {place: store.name for store in stores if (place := getattr(store, "place", None))}
+        kinds = {store.kind for store in stores}
+        if "sql" in kinds:
+            from idemfuzz.adapters.sqlalchemy.witness import EngineWitness, forget_connections
+
+            forget_connections(self._engines)
+            EngineWitness(gate, names).attach()
+        for store in stores:
+            if hasattr(store, "leave_schemas_to"):
+                store.leave_schemas_to(partial(pipe.ask_for, store.name))
+        if "redis" in kinds:
+            from idemfuzz.adapters.redis.witness import RedisWitness
+
+            RedisWitness(gate, names, piecewise=True).attach()
+            with suppress(ImportError):
+                from idemfuzz.adapters.rq_worker import watch_enqueues
+
+                watch_enqueues(gate)
+        for adapter in load_adapters():
+            if hasattr(adapter, "reset"):
+                adapter.attach(gate, self._values)
 
 
-def _listen(file: int, child: Child, timeout_seconds: float) -> bool:
-    """Take in what the child says until it is gone; False if it does not end in time."""
-    deadline = time.monotonic() + timeout_seconds
-    rest = b""
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([file], [], [], left)[0]:
-            return False
-        data = os.read(file, _ANSWER_BYTES)
-        if not data:
-            return True
-        *lines, rest = (rest + data).split(b"\n")
-        child.events += [json.loads(line) for line in lines]
+class _Threads(Turns):
+    """The job's own threads: one has its Effect at a time, in the order in which they were started, as in a search."""
 
+    def __init__(self) -> None:
+        self._strands = Strands()
+        self._body = Strand(-1)
+        self._body.begin()
 
-def _be_child(
-    scenario: Callable[[], Any],
-    writing: int,
-    strike: Strike | None,
-    stores: Sequence[Store],
-    values: Mapping[str, object],
-    passed_seconds: float,
-    *,
-    slow: bool,
-) -> NoReturn:
-    """Run the scenario as a worker's horse would; this never returns."""
-    try:
-        # Ctrl-C is the run's to take; a job that is interrupted would look like one that fails.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        pipe = _Pipe(writing)
-        if passed_seconds:
-            clock = _moved(passed_seconds)
-            if slow:
-                pipe.heard = lambda: clock.shift(_EFFECT_SECONDS)
-        gate = WitnessGate(pipe, _Order(strike))
-        _watch(gate, stores, values)
-        with gate.executing("swept", "sweep", os.getpid()):
-            scenario()
-    except BaseException:
-        # It was reported.
-        os._exit(1)
-    os._exit(0)
+    def enter(self) -> None:
+        if self._strands.several:
+            self._strands.enter(self._body)
+
+    def leave(self) -> None:
+        self._strands.leave(self._body)
+
+    def strand(self) -> AbstractContextManager[object]:
+        return self._strands.start()
+
+    def handed_down(
+        self, strand: AbstractContextManager[object], work: Callable[..., Any], *, alone: bool = False
+    ) -> Callable[..., Any]:
+        def done(*args: Any, **options: Any) -> Any:
+            with strand:
+                return work(*args, **options)
+
+        return done
+
+    def helped(self, ends: Callable[[float], object]) -> None:
+        """A worker that has done its job waits for nobody."""
 
 
 class _Clock:
@@ -159,9 +248,13 @@ def _moved(seconds: float) -> _Clock:
 
 
 class _Pipe:
-    def __init__(self, file: int) -> None:
+    """From the child to its parent, and back where it asks for something."""
+
+    def __init__(self, file: int, answers: int) -> None:
         self._file = file
+        self._answers = answers
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
         self.heard: Callable[[], None] = lambda: None
         """Called after each Effect."""
 
@@ -172,6 +265,16 @@ class _Pipe:
         with self._lock:
             while line:
                 line = line[os.write(self._file, line) :]
+
+    def ask_for(self, store: str, schema: str) -> str:
+        """The parent looks at this schema before anything is done to it; why not, where that cannot be."""
+        with self._asking:
+            self.send({"event": _SCHEMA, "store": store, "schema": schema})
+            answer = b""
+            while not answer.endswith(b"\n"):
+                answer += os.read(self._answers, _ANSWER_BYTES)
+        why: str = json.loads(answer)
+        return why
 
 
 @dataclass(slots=True)
@@ -195,25 +298,3 @@ class _Order:
 
     def claim(self, job_id: str) -> bool:
         return True
-
-
-def _watch(gate: WitnessGate, stores: Sequence[Store], values: Mapping[str, object]) -> None:
-    """In the child: every Effect is reported; what the parent's own taps see leads to no gate."""
-    names = {place: store.name for store in stores if (place := getattr(store, "place", None))}
-    kinds = {store.kind for store in stores}
-    if "sql" in kinds:
-        from idemfuzz.adapters.sqlalchemy.witness import EngineWitness, forget_connections
-
-        forget_connections()
-        EngineWitness(gate, names).attach()
-    if "redis" in kinds:
-        from idemfuzz.adapters.redis.witness import RedisWitness
-
-        RedisWitness(gate, names, piecewise=True).attach()
-        with suppress(ImportError):
-            from idemfuzz.adapters.rq_worker import watch_enqueues
-
-            watch_enqueues(gate)
-    for adapter in load_adapters():
-        if hasattr(adapter, "reset"):
-            adapter.attach(gate, values)

@@ -17,7 +17,7 @@ from idemfuzz.checkers import Noise, Observed, Problem, Span, State, compare, ju
 from idemfuzz.diagnose import CODES, summary_of
 from idemfuzz.engine.claims import Claims
 from idemfuzz.model import Delta, Fault, FaultKind, History, Note, Plan, Point, Side, Verdict
-from idemfuzz.stress.child import Child, delivered
+from idemfuzz.stress.child import Child, Children
 from idemfuzz.stress.endings import remembered, shielded
 from idemfuzz.stress.report import SweepFinding, SweepReport, SweptPoint
 from idemfuzz.stress.run import Progress
@@ -86,6 +86,12 @@ class Sweep:
         self._reference: State
         self._effects: Sequence[Mapping[str, Any]] = ()
         self._passed_seconds = 0.0
+        self._children: Children
+
+    @property
+    def strangers(self) -> Sequence[str]:
+        """What the job touched and nobody can look at."""
+        return tuple(self._children.strangers)
 
     @property
     def stores(self) -> tuple[str, ...]:
@@ -98,6 +104,7 @@ class Sweep:
             self._claims.take(stores, wait_seconds_max=0.0)
             self._setup()
             self._stores = opened(stores)
+            self._children = Children(self._scenario, self._stores, self._values, self._options.timeout)
             self._learn()
         except BaseException:
             self.__exit__()
@@ -194,15 +201,7 @@ class Sweep:
             store.advance(seconds)
 
     def _deliver(self, strike: Strike | None, *, slow: bool = False) -> Child:
-        return delivered(
-            self._scenario,
-            strike,
-            stores=self._stores,
-            values=self._values,
-            timeout_seconds=self._options.timeout,
-            passed_seconds=self._passed_seconds,
-            slow=slow,
-        )
+        return self._children.deliver(strike, passed_seconds=self._passed_seconds, slow=slow)
 
     def _state(self, children: Sequence[Child]) -> State:
         """What the children left; the stores are restored."""
@@ -256,6 +255,9 @@ def sweep(
         except KeyboardInterrupt:
             interrupted = True
         stores = run.stores
+        if run.strangers:
+            text = f"the job touched {', '.join(run.strangers)}. {CODES['IDM904'].remedy}"
+            notes |= dict.fromkeys([Note("IDM904", text)])
     missed = sum(not point.reached for point in points)
     why = (
         f"interrupted after {len(points)} of {planned} points"

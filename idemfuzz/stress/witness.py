@@ -25,7 +25,7 @@ from idemfuzz.stress.channel import Reporter
 from idemfuzz.stress.codec import fact_to_json
 from idemfuzz.stress.endings import die_if_left, die_with_parent, outlive_parent
 
-__all__ = ["FOLDER_VARIABLE", "Execution", "Strike", "WitnessGate", "install"]
+__all__ = ["FOLDER_VARIABLE", "Execution", "Strike", "Turns", "WitnessGate", "install"]
 
 FOLDER_VARIABLE = "IDEMFUZZ_STRESS_FOLDER"
 _WORKER_VARIABLE = "IDEMFUZZ_STRESS_WORKER_PID"
@@ -107,10 +107,21 @@ class Lots(Protocol):
     def claim(self, job_id: str) -> bool: ...
 
 
+class Turns:
+    """Who of several threads may have an Effect: all of them, as they come."""
+
+    def enter(self) -> None:
+        """The code at hand begins an Effect."""
+
+    def leave(self) -> None:
+        """It is over."""
+
+
 class WitnessGate:
     """Implements `idemfuzz.abc.Gate` for a process that works for one Execution at a time."""
 
-    def __init__(self, reporter: Listener, orders: Lots) -> None:
+    def __init__(self, reporter: Listener, orders: Lots, turns: Turns | None = None) -> None:
+        self._turns = turns or Turns()
         self._reporter = reporter
         self._orders = orders
         self._execution: Execution | None = None
@@ -181,6 +192,21 @@ class WitnessGate:
         if execution is None:
             return action()
         source = effect.source or innermost_user_line(2)
+        self._turns.enter()
+        try:
+            return self._perform(execution, effect, source, action, describe, call)
+        finally:
+            self._turns.leave()
+
+    def _perform(
+        self,
+        execution: Execution,
+        effect: Effect,
+        source: Source | None,
+        action: Callable[[], T],
+        describe: Callable[[T], str] | None,
+        call: Fact | Callable[[T], Fact | None] | None,
+    ) -> T:
         execution.reached[effect.label] += 1
         self._strike_at(execution, effect.label, "before")
         self._local.masked = True

@@ -65,6 +65,8 @@ class SqlStore:
         """Whether the triggers of a journal that has ended are still in the database."""
         self._adopted = False
         """Whether another schema is looked at since the tables were reflected."""
+        self._told: Callable[[str], str] | None = None
+        """Who adopts schemas in this one's place."""
         self._failed: str | None = None
         """Why the baseline may be unknown."""
         self._overflow: int | None = None
@@ -137,7 +139,7 @@ class SqlStore:
         self._remember({**self._flavour.look().rows, **self._flavour.read(self._flavour.unsure)})
         guards = self._guards if self._options.prove else None
         self._tap = DialectTap(
-            self.name, self._identity, self._flavour, gate, self._foresee, self._adopt, guards
+            self.name, self._identity, self._flavour, gate, self._foresee, self.adopt_schema, guards
         )
         self._tap.attach(self.engine)
 
@@ -444,6 +446,8 @@ class SqlStore:
 
     def _foresee(self, connection: Any, statement: Statement) -> None:
         """A journal cannot follow a change of the table itself: what it has told so far gives the baseline to compare with."""
+        if self._told is not None:
+            return
         try:
             if self._flavour.foresee(connection, statement):
                 self._remember(self._flavour.reconstruct())
@@ -455,8 +459,16 @@ class SqlStore:
                 f"({str(error).strip()}), so that nothing is certain after it"
             )
 
-    def _adopt(self, schema: str) -> str:
+    def leave_schemas_to(self, adopt: Callable[[str], str]) -> None:
+        """In a forked process, whose parent has the baseline: ``adopt`` tells the parent of a schema, and nothing is read here."""
+        self._told = adopt
+
+    def adopt_schema(self, schema: str) -> str:
         """From now on this schema is looked at, too; why not, where that cannot be."""
+        if self._told is not None:
+            return self._told(schema)
+        if schema in self._flavour.schemas.names:
+            return ""
         url = self.engine.url
         try:
             if url.get_backend_name() in ("mysql", "mariadb"):

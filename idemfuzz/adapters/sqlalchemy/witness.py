@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import event
@@ -14,7 +14,7 @@ from idemfuzz.adapters.sqlalchemy.flavour import identity_of
 from idemfuzz.adapters.sqlalchemy.statement import shown, understand
 from idemfuzz.model import Access, Effect
 
-__all__ = ["EngineWitness", "address_of", "forget_connections"]
+__all__ = ["EngineWitness", "address_of", "engines_here", "forget_connections"]
 
 
 def address_of(engine: Engine) -> str:
@@ -22,9 +22,14 @@ def address_of(engine: Engine) -> str:
     return repr(identity_of(engine))
 
 
-def forget_connections() -> None:
+def engines_here() -> list[Engine]:
+    """All that this process has. A child that looks for them copies the memory of its parent, page by page."""
+    return [found for found in gc.get_objects() if issubclass(type(found), Engine)]
+
+
+def forget_connections(engines: Iterable[Engine]) -> None:
     """In a forked child: the pools' connections are the parent's, and are neither used nor closed here."""
-    for engine in [found for found in gc.get_objects() if issubclass(type(found), Engine)]:
+    for engine in engines:
         engine.dispose(close=False)
 
 
