@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from redis import Redis
 from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, select
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
+from sqlalchemy.schema import CreateSchema, CreateTable
 
 import idemfuzz
 
@@ -20,17 +22,33 @@ members = Table(
     "members", metadata, Column("id", Integer, primary_key=True), Column("email", String(80), unique=True)
 )
 timings = Table("timings", metadata, Column("email", String(80), primary_key=True), Column("took", Integer))
+entries = Table("entries", MetaData(schema="ledger"), Column("email", String(80)))
 begun = Path("begun")
 
 
 def setup() -> None:
     metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(CreateSchema("ledger", if_not_exists=True))
+        connection.execute(CreateTable(entries, if_not_exists=True))
 
 
 def insert_always(email: str) -> None:
     """Two users for two deliveries."""
     with engine.begin() as connection:
         connection.execute(users.insert().values(email=email))
+
+
+def book_beside(email: str) -> None:
+    """Two entries for two deliveries, in another schema."""
+    with engine.begin() as connection:
+        connection.execute(entries.insert().values(email=email))
+
+
+def import_on_threads(email: str) -> None:
+    """Two users, each by a thread in a transaction of its own."""
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(insert_always, [email, f"also.{email}"]))
 
 
 def look_then_insert(email: str) -> None:
@@ -118,6 +136,8 @@ def by_turns(email: str) -> None:
 
 for job in (
     insert_always,
+    book_beside,
+    import_on_threads,
     look_then_insert,
     flag_then_insert,
     insert_timed,

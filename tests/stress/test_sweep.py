@@ -62,6 +62,31 @@ def test_redelivery_that_never_succeeds_is_found(stress: Stress) -> None:
     assert max(point["executions"] for point in done.report["points"]) == 3
 
 
+def test_rows_in_another_schema_count_and_are_put_back(stress: Stress) -> None:
+    """Goal: what a child is about to touch elsewhere is looked at before. Method: a duplicate there at one point, and nowhere else."""
+    done = stress("book_beside", "--sweep")
+    table = {point["where"]: point["codes"] for point in done.report["points"]}
+    assert table == {
+        "before db.insert.entries": [],
+        "after db.insert.entries": [],
+        "after db.commit": ["IDM101"],
+    }, done.text
+    assert "ledger.entries: 2 rows instead of 1" in done.text
+
+
+def test_threads_of_a_job_take_turns(stress: Stress) -> None:
+    """Goal: a job with threads of its own is killed at the same points each time: what the first has committed is there twice."""
+    done = stress("import_on_threads", "--sweep")
+    table = {point["where"]: point["codes"] for point in done.report["points"]}
+    assert table == {
+        "before db.insert.users": [],
+        "after db.insert.users": [],
+        "after db.commit": ["IDM101"],
+        "after db.insert.users#2": ["IDM101"],
+        "after db.commit#2": ["IDM101"],
+    }, done.text
+
+
 def test_point_with_a_hang_counts_if_it_comes_twice(stress: Stress) -> None:
     """Goal: a busy machine is no finding, and a job that waits for ever is one."""
     done = stress("dawdles_twice", "--sweep", "--job-timeout", "2", "--env", "DAWDLED={folder}/dawdled")
