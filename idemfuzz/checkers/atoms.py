@@ -41,16 +41,18 @@ class Atom:
 
 
 _UUID = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
+_MIXED = r"(?=[\w-]*[A-Z][\w-]*[A-Z])(?=[\w-]*[a-z][\w-]*[a-z])(?=[\w-]*\d)[A-Za-z0-9_-]{16,}"
 _PIECE = re.compile(
     rf"(?P<uuid>{_UUID})"
     r"|(?P<time>\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?: ?(?:Z|[+-]\d\d:?\d\d))?)?)"
     r"(?![A-Za-z0-9_])"
-    r"|(?P<blob>(?=[\w-]*[A-Z][\w-]*[A-Z])(?=[\w-]*[a-z][\w-]*[a-z])(?=[\w-]*\d)[A-Za-z0-9_-]{16,})"
+    rf"|(?P<blob>{_MIXED})"
     rf"|(?P<number>(?!-{_UUID})(?:(?<![A-Za-z0-9_])-)?\d+(?:\.\d+)?(?![A-Za-z0-9_]))"
     rf"|(?P<word>(?:(?!{_UUID})[A-Za-z0-9_])+)"
     r"|(?P<other>[^A-Za-z0-9_]+?(?=[A-Za-z0-9_-]|$))",
     re.S,
 )
+_BLOB = re.compile(rf"{_MIXED}\Z")
 _PLACE = re.compile(r"/\d+\Z")
 _HEX = re.compile(r"(?=.*\d)(?=.*[a-fA-F])[0-9a-fA-F]{12,}\Z")
 _MADE_UP = frozenset({AtomKind.NUMBER, AtomKind.TOKEN, AtomKind.TIME})
@@ -127,10 +129,18 @@ def _mapping(value: Mapping[Any, Any], path: str) -> Iterator[Atom]:
     for key in named:
         yield from _text(str(key), f"{path}.!")
         yield from atoms_of(value[key], f"{path}.{key}")
-    # Keys that are ids, times or tokens are members of a collection: what stands under them has one place.
-    for key, atoms in collected:
+    # Keys that are ids, times or tokens are members of a collection: what stands under them has one place, and their order is
+    # that of what they hold, as theirs would be another one in each run.
+    members = [(atoms, list(atoms_of(value[key], f"{path}.*"))) for key, atoms in collected]
+    for atoms, held in sorted(members, key=lambda member: _looks(member[1])):
         yield from atoms
-        yield from atoms_of(value[key], f"{path}.*")
+        yield from held
+
+
+def _looks(atoms: Sequence[Atom]) -> tuple[Sequence[str], Sequence[str]]:
+    """What a member of a collection is told apart by: its words first, then its numbers, and nothing that is made up by its looks."""
+    said = [a for a in atoms if a.kind in (AtomKind.WORD, AtomKind.LITERAL) and not _BLOB.match(a.value)]
+    return [a.value for a in said], [a.value for a in atoms if a.kind is AtomKind.NUMBER]
 
 
 def _bytes(value: bytes, path: str) -> Iterator[Atom]:

@@ -7,6 +7,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 _BETWEEN = re.compile(r"[A-Za-z0-9_+/=.~%$-]+")
+_WORD = re.compile(r"[A-Za-z0-9_]+\Z")
+_DIGITS = re.compile(r"\d+[A-Za-z]*(?!\w)")
+_HALF = re.compile(r"(?:\d+[.:,])+\Z")
 _SPACE = re.compile(r"\s+")
 _CODE = re.compile(r"(?=\w*\d)(?=\w*[A-Za-z])\w{6,}")
 
@@ -83,12 +86,18 @@ def _signs(middle: str) -> str:
 
 
 def _is_code(one: str, other: str) -> bool:
+    """Whether codes are all in which these differ: a duration beside one may be a digit longer."""
     letters = [set(re.sub(r"[^A-Za-z]", "", text)) for text in (one, other)]
-    return letters[0] != letters[1] and all(_CODE.search(text) for text in (one, other))
+    has_codes = letters[0] != letters[1] and all(_CODE.search(text) for text in (one, other))
+    return has_codes and _CODE.sub("", one) == _CODE.sub("", other)
 
 
 def _start(one: str, other: str) -> str:
-    """What two texts begin with, cut back to the end of a word that both have whole."""
+    """What two texts begin with, cut back to the end of a word or number that both have whole."""
     length = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
     common = min(one, other, key=len) if length is None else one[:length]
-    return re.sub(r"[A-Za-z0-9_]+\Z", "", common)
+    whole = _WORD.sub("", common)
+    if all(_DIGITS.match(text, len(whole)) for text in (one, other)):
+        # Digits that both have by chance, as the minute of two times or, read from behind, a decimal: half of a number does not stay.
+        whole = _WORD.sub("", _HALF.sub("", whole))
+    return whole

@@ -19,6 +19,20 @@ _real_sleep = time.sleep
 _real_monotonic = time.monotonic
 _real_perf_counter = time.perf_counter
 _real_time = time.time
+_real_ctime, _real_asctime = time.ctime, time.asctime
+
+
+def move_words() -> None:
+    """From now on `time.ctime` and `time.asctime` follow the wall clock, too: time-machine leaves them alone."""
+    time.ctime, time.asctime = _ctime, _asctime
+
+
+def _ctime(seconds: float | None = None, /) -> str:
+    return _real_ctime(time.time() if seconds is None else seconds)
+
+
+def _asctime(moment: Any = None, /) -> str:
+    return _real_asctime(time.localtime() if moment is None else moment)
 
 
 class Clock:
@@ -39,12 +53,14 @@ class Clock:
         time.sleep = self._sleep  # type: ignore[assignment]
         time.monotonic = self._monotonic
         time.perf_counter = self._perf_counter
+        move_words()
 
     def uninstall(self) -> None:
         self.reset()
         time.sleep = _real_sleep
         time.monotonic = _real_monotonic
         time.perf_counter = _real_perf_counter
+        time.ctime, time.asctime = _real_ctime, _real_asctime
 
     def now(self) -> float:
         """Seconds since the epoch as the job sees them."""

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from idemfuzz.abc import Store
 from idemfuzz.adapters import load_adapters
+from idemfuzz.engine.clock import move_words
 from idemfuzz.engine.execution import Inheritance
 from idemfuzz.engine.strands import Strand, Strands
 from idemfuzz.model import Fact
@@ -244,6 +245,7 @@ def _moved(seconds: float) -> _Clock:
     """In the child: its clocks, ``seconds`` ahead."""
     import time_machine
 
+    move_words()
     return _Clock(time_machine.travel(time.time() + seconds, tick=True).start())
 
 

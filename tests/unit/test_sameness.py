@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -282,3 +283,54 @@ def test_rows_that_were_replaced_by_new_ones_are_the_same_whatever_their_ids():
     assert differ(lines(1), lines(1001), expected_removed=before, actual_removed=before) == ()
     assert differ(lines(1001), lines(1), expected_removed=before, actual_removed=before) == ()
     assert differ(lines(1), lines(1), expected_removed=before, actual_removed=before) == ()
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_order_of_made_up_keys_is_that_of_what_they_hold(as_text):
+    """Goal: which of two tokens is the lesser one is chance, in a reference and in each trial; what is under them is not."""
+
+    def state(*held: tuple[str, Any]) -> list[Fact]:
+        rows: Any = {str(uuid.UUID(int=int(first, 16) << 120)): {"sku": what} for first, what in held}
+        return [row("exports", {"id": 1, "rows": json.dumps(rows) if as_text else rows})]
+
+    one = [("1a", "tea"), ("2b", "milk")]
+    for other in ([("5a", "tea"), ("6b", "milk")], [("6a", "tea"), ("5b", "milk")]):
+        noise = learned(state(*one), state(*other))
+        for now in ([("3c", "tea"), ("4d", "milk")], [("4c", "tea"), ("3d", "milk")]):
+            assert differ(state(*one), state(*now), noise) == ()
+        assert differ(state(*one), state(("3c", "tea"), ("4d", "rum")), noise) != ()
+        assert differ(state(*one), state(("3c", "tea"), ("4d", "milk"), ("5e", "milk")), noise) != ()
+
+
+def test_members_with_made_up_words_are_told_apart_by_the_others():
+    def state(*held: tuple[int, str, str]) -> list[Fact]:
+        rows = {str(uuid.UUID(int=n << 100)): {"a_token": token, "sku": what} for n, token, what in held}
+        return [row("exports", {"id": 1, "rows": rows})]
+
+    noise = learned(
+        state((1, "aB3xYz9QwErTy12Kl", "tea"), (2, "zZ9kLmN4pQrStUv8w", "milk")),
+        state((3, "yY8kLmN4pQrStUv7w", "tea"), (4, "bC4xYz9QwErTy12Km", "milk")),
+    )
+    first = state((1, "aB3xYz9QwErTy12Kl", "tea"), (2, "zZ9kLmN4pQrStUv8w", "milk"))
+    assert (
+        differ(first, state((6, "cD5xYz9QwErTy12Kn", "tea"), (5, "xX7kLmN4pQrStUv6w", "milk")), noise) == ()
+    )
+    assert differ(first, state((6, "cD5xYz9QwErTy12Kn", "tea"), (5, "xX7kLmN4pQrStUv6w", "rum")), noise) != ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "now"),
+    [
+        ("job 3f9a0c took 7344.8s", "job 8e1d2b took 19689.8s", "job 1b2c3d took 7344.9s"),
+        ("at 0.31 s: job 3f9a0c", "at 0.38 s: job 8e1d2b", "at 1.2 s: job 1b2c3d"),
+        ("0:00:03 for job 3f9a0c", "0:00:07 for job 8e1d2b", "0:01:00 for job 1b2c3d"),
+    ],
+)
+def test_digits_that_two_references_share_by_chance_are_no_frame(one, other, now):
+    """Goal: half of a number that is made up is made up, too."""
+    noise = learned([row("log", {"id": 1, "text": one})], [row("log", {"id": 1, "text": other})])
+    assert differ([row("log", {"id": 1, "text": one})], [row("log", {"id": 1, "text": now})], noise) == ()
+    for wrong in (now.replace("job", "jobs"), f"{now}\n{now}"):
+        assert (
+            differ([row("log", {"id": 1, "text": one})], [row("log", {"id": 1, "text": wrong})], noise) != ()
+        )
