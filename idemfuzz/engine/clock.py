@@ -27,7 +27,7 @@ def move_words() -> None:
     time.ctime, time.asctime = _ctime, _asctime
 
 
-def _ctime(seconds: float | None = None, /) -> str:
+def _ctime(seconds: Any = None, /) -> str:
     return _real_ctime(time.time() if seconds is None else seconds)
 
 

