@@ -332,4 +332,3 @@ def test_digits_that_two_references_share_by_chance_are_no_frame(one, other, now
     assert differ([row("log", {"id": 1, "text": one})], [row("log", {"id": 1, "text": now})], noise) == ()
     doubled = [row("log", {"id": 1, "text": f"{now}\n{now}"})]
     assert differ([row("log", {"id": 1, "text": one})], doubled, noise) != ()
-        )
