@@ -27,6 +27,7 @@ from idemfuzz.stress.witness import Strike
 
 __all__ = ["Sweep", "Swept", "sweep"]
 
+_HANGS = "IDM304"
 _WINDOW_SECONDS = 3_600.0
 _CLOCK_STEP_SECONDS = 12_345.0
 """Another hour and another minute: a time of day shows that it is one."""
@@ -47,8 +48,6 @@ class Swept:
     """What the Effect did in the clean delivery."""
     line: str = ""
     """The user's line that it came from."""
-    hung: bool = False
-    """Whether a redelivery did not end in its time."""
 
     @property
     def codes(self) -> frozenset[str]:
@@ -131,8 +130,8 @@ class Sweep:
         """Each point, one after the other."""
         for strike in self.points():
             swept = self._swept(strike)
-            # On a machine that is busy, a redelivery that does not end in time may be the machine's doing: the point is tried once more.
-            yield self._swept(strike) if swept.hung else swept
+            # A delivery that does not end may be a busy machine's doing: the point is tried once more.
+            yield self._swept(strike) if _HANGS in swept.codes else swept
 
     def _learn(self) -> None:
         self._reference, child = self._clean()
@@ -190,7 +189,6 @@ class Sweep:
             reached,
             effect["detail"],
             "" if source is None else f"{source[0]}:{source[1]}",
-            any(child.hung for child in children),
         )
 
     def _wait_out(self) -> None:
