@@ -19,11 +19,11 @@ LINES = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "stack"), some_of(LINES, 10), indirect=True)
+@pytest.mark.parametrize(("case", "stack"), some_of(LINES, 5), indirect=True)
 def test_real_kills_agree_with_simulated_ones(case: Case, world: World) -> None:
     """Goal: a simulation is believed where reality agrees. Method: each point killed both ways, on servers."""
     points = compared(
-        lambda: case.scenario(world), case.stores(world), job=case.job, **{**case.options, "timeout": 10.0}
+        lambda: case.scenario(world), case.stores(world), job=case.job, **{**case.options, "timeout": 5.0}
     )
     assert points
     assert not [str(point) for point in points if not point.agrees]

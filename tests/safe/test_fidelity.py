@@ -20,7 +20,7 @@ LINES = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "store", "stacks"), some_of(LINES, 10), indirect=["store", "stacks"])
+@pytest.mark.parametrize(("case", "store", "stacks"), some_of(LINES, 5), indirect=["store", "stacks"])
 def test_right_job_holds_under_real_kills(case: Case, world: World) -> None:
     """Goal: no false alarm from a real SIGKILL, and none from the simulated one at the same point."""
     case.create(world)
@@ -28,7 +28,7 @@ def test_right_job_holds_under_real_kills(case: Case, world: World) -> None:
     handed |= {name: value for name, value in world.extra.items() if name in case.uses.split()}
     with case.around(world) if case.around is not None else nullcontext():
         points = compared(
-            lambda: case.scenario(world), handed, job=case.job, **{**case.options, "timeout": 10.0}
+            lambda: case.scenario(world), handed, job=case.job, **{**case.options, "timeout": 5.0}
         )
     assert points
     assert not [str(point) for point in points if point.swept.problems or not point.agrees]
