@@ -47,16 +47,16 @@ def measure(settings: Settings) -> Table:
         "Fuzz campaigns",
         ("run", "planted bugs found", "missed", "alarms on right jobs", "trials", "seconds"),
     )
-    runs: list[tuple[str, Outcome]] = []
+    misses: list[int] = []
 
-    def ended(name: str, outcome: Outcome) -> None:
-        # A line at once: all runs together take most of an hour.
-        runs.append((name, outcome))
-        missed, alarms = _wrong(outcome, planted, right)
-        print(
-            f"{name}: {outcome.seconds:.0f} s, missed {missed or 'none'}, alarms {alarms or 'none'}",
-            file=sys.stderr,
-        )
+    def ended(name: str, run: Outcome) -> None:
+        missed = sorted(target for target, code in planted.items() if code not in run.found.get(target, ()))
+        alarms = sorted(right & set(run.found))
+        misses.append(len(missed))
+        hit = f"{len(planted) - len(missed)} of {len(planted)}"
+        table.rows.append((name, hit, _few(missed), _few(alarms), f"{run.trials:,}", f"{run.seconds:.0f}"))
+        # At once, and all of them: the runs together take most of an hour.
+        print(f"{name}: missed {missed or 'none'}, alarms {alarms or 'none'}", file=sys.stderr)
 
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
         seeds = SEEDS[: settings.repeats]
@@ -66,21 +66,7 @@ def measure(settings: Settings) -> Table:
     ended(f"seed {first}, 2 processes", _alone(first, minutes / 2, "-n", "2"))
     ended(f"seed {first}, {_SHARDS} shards", _shards(first, minutes / 2))
     ended(f"seed {first}, 2 RQ workers", _by_workers(first, minutes / 2))
-    worst = 0
-    for name, run in runs:
-        missed, alarms = _wrong(run, planted, right)
-        hit = len(planted) - len(missed)
-        worst = max(worst, len(missed))
-        table.rows.append(
-            (
-                name,
-                f"{hit} of {len(planted)}",
-                _few(missed),
-                _few(alarms),
-                f"{run.trials:,}",
-                f"{run.seconds:.0f}",
-            )
-        )
+    worst = max(misses)
     silent = all(row[3] == "-" for row in table.rows)
     table.targets = [
         Target(
@@ -119,12 +105,6 @@ def expected() -> tuple[dict[str, str], set[str]]:
         else:
             right.add(name)
     return planted, right
-
-
-def _wrong(outcome: Outcome, planted: Mapping[str, str], right: set[str]) -> tuple[list[str], list[str]]:
-    """The planted bugs that a run missed, and the right jobs that it blamed."""
-    missed = sorted(target for target, code in planted.items() if code not in outcome.found.get(target, ()))
-    return missed, sorted(right & set(outcome.found))
 
 
 def _few(names: Sequence[str]) -> str:

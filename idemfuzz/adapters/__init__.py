@@ -8,6 +8,8 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from idemfuzz.abc import Options, Unusable
+
 _BUILT_IN = {
     "sqlalchemy": ("idemfuzz.adapters.sqlalchemy", "SqlAlchemyAdapter"),
     "redis": ("idemfuzz.adapters.redis", "RedisAdapter"),
@@ -32,6 +34,19 @@ def load_adapters() -> list[Any]:
 def _installed(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """Reading the metadata of everything that is installed takes longer than a small search."""
     return tuple(entry_points(group=ENTRY_POINTS))
+
+
+def is_store(value: object) -> bool:
+    """Whether some adapter takes a value for a store, be it one that is refused."""
+    for adapter in load_adapters():
+        adopt = getattr(adapter, "adopt", None)
+        if adopt is not None:
+            try:
+                if adopt("?", value, Options()) is not None:
+                    return True
+            except Unusable:
+                return True
+    return False
 
 
 def built_in_names() -> tuple[str, ...]:

@@ -137,10 +137,14 @@ def _mapping(value: Mapping[Any, Any], path: str) -> Iterator[Atom]:
         yield from held
 
 
-def _looks(atoms: Sequence[Atom]) -> tuple[Sequence[str], Sequence[str]]:
-    """What a member of a collection is told apart by: its words first, then its numbers, and nothing that is made up by its looks."""
+def _looks(atoms: Sequence[Atom]) -> tuple[Sequence[str], Sequence[tuple[int, str]]]:
+    """What a member of a collection is told apart by: its words first, then its numbers, and nothing that is made up by its looks.
+
+    A short number says more than a long one, which may be an id, a time or a duration.
+    """
     said = [a for a in atoms if a.kind in (AtomKind.WORD, AtomKind.LITERAL) and not _BLOB.match(a.value)]
-    return [a.value for a in said], [a.value for a in atoms if a.kind is AtomKind.NUMBER]
+    numbers = sorted((len(a.value), a.value) for a in atoms if a.kind is AtomKind.NUMBER)
+    return [a.value for a in said], numbers
 
 
 def _bytes(value: bytes, path: str) -> Iterator[Atom]:

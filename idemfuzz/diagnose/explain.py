@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from idemfuzz.abc import Queue
 from idemfuzz.checkers import Problem
+from idemfuzz.diagnose.codes import CODES
 from idemfuzz.model import (
     Access,
     Difference,
@@ -17,6 +18,7 @@ from idemfuzz.model import (
     FaultKind,
     History,
     Lapse,
+    Note,
     Plan,
     Source,
 )
@@ -133,3 +135,10 @@ def _touches(event: Event, problem: Problem) -> bool:
 def endings_of(history: History) -> Sequence[Ending]:
     """How the deliveries ended, in order."""
     return [event.ending for event in history.endings() if event.ending is not None]
+
+
+def notes_of_strangers(strangers: Sequence[str]) -> list[Note]:
+    """What the job touched and nobody can look at, if there is anything."""
+    if not strangers:
+        return []
+    return [Note("IDM904", f"the job touched {', '.join(strangers)}. {CODES['IDM904'].remedy}")]

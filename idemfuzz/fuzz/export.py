@@ -18,8 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from idemfuzz import corpus
-from idemfuzz.abc import Options, Unusable
-from idemfuzz.adapters import load_adapters
+from idemfuzz.abc import Unusable
+from idemfuzz.adapters import is_store
 from idemfuzz.api import Registration, registrations
 from idemfuzz.corpus import Entry, mechanism_of
 from idemfuzz.fuzz.source_text import (
@@ -269,25 +269,13 @@ def _stores(registration: Registration, names: _Names) -> dict[str, str] | None:
         return None
     found: dict[str, str] = {}
     for name, value in registration.values().items():
-        if registration.stores is None and not _is_store(value):
+        if registration.stores is None and not is_store(value):
             continue
         known = names.of(value)
         if known is None:
             return None
         found[name] = known
     return found or None
-
-
-def _is_store(value: object) -> bool:
-    for adapter in load_adapters():
-        adopt = getattr(adapter, "adopt", None)
-        if adopt is not None:
-            try:
-                if adopt("?", value, Options()) is not None:
-                    return True
-            except Unusable:
-                return True
-    return False
 
 
 # -- a marked test -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from idemfuzz import api
-from idemfuzz.abc import Options, Unusable
+from idemfuzz.abc import Unusable
 
 __all__ = ["BYPASSED", "known_jobs", "values_of"]
 
@@ -47,19 +47,9 @@ def _named_stores(stores: Any, fixtures: Mapping[str, object]) -> dict[str, obje
 
 
 def _is_store_like(value: object) -> bool:
-    from idemfuzz.adapters import load_adapters
+    from idemfuzz.adapters import is_store
 
-    if type(value) in (list, dict, set, deque) or isinstance(value, Path):
-        return True
-    for adapter in load_adapters():
-        adopt = getattr(adapter, "adopt", None)
-        if adopt is not None:
-            try:
-                if adopt("?", value, Options()) is not None:
-                    return True
-            except Unusable:
-                return True
-    return False
+    return type(value) in (list, dict, set, deque) or isinstance(value, Path) or is_store(value)
 
 
 def _fixture_values(item: pytest.Function) -> Iterator[tuple[str, object]]:

@@ -7,26 +7,19 @@ from collections.abc import Sequence
 
 from idemfuzz.abc import Explorer, Options, SearchingExplorer, Store
 from idemfuzz.checkers import Noise
-from idemfuzz.diagnose import CODES
+from idemfuzz.diagnose import CODES, notes_of_strangers
 from idemfuzz.model import Access, Certificate, Coverage, Note
 from idemfuzz.stage import Run, Stage
 
 
 def doubts(stage: Stage, coverage: Sequence[Coverage]) -> list[Note]:
-    notes = [*stage.tally.notes.values(), *touched_strangers(stage)]
+    notes = [*stage.tally.notes.values(), *notes_of_strangers(stage.strangers())]
     for covered in coverage:
         if covered.skipped is not None and "connection" in covered.skipped:
             notes.append(Note("IDM905", f"{covered.skipped}. {CODES['IDM905'].remedy}"))
         elif covered.ran and not covered.fired and covered.unreached:
             notes.append(Note("IDM906", _unreached(covered.explorer)))
     return notes
-
-
-def touched_strangers(stage: Stage) -> list[Note]:
-    strangers = stage.strangers()
-    if not strangers:
-        return []
-    return [Note("IDM904", f"the job touched {', '.join(strangers)}. {CODES['IDM904'].remedy}")]
 
 
 def disagreements(stage: Stage) -> list[Note]:

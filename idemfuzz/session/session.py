@@ -10,10 +10,11 @@ from typing import Any
 from idemfuzz.abc import Explorer, Options, SearchingExplorer, Unusable
 from idemfuzz.checkers.causes import Causes
 from idemfuzz.checkers.levels import combined
+from idemfuzz.diagnose import notes_of_strangers
 from idemfuzz.explorers import EXPLORERS
 from idemfuzz.model import Coverage, Finding, Note, Plan, Report, Verdict
 from idemfuzz.reporting.redaction import redacted
-from idemfuzz.session.certifying import certified, disagreements, doubts, touched_strangers
+from idemfuzz.session.certifying import certified, disagreements, doubts
 from idemfuzz.session.confirming import Confirmation
 from idemfuzz.session.ending import termination_interrupts
 from idemfuzz.session.exploring import Exploration
@@ -100,7 +101,7 @@ class Session:
         self._listener(Progress("reference"))
         reference, obstacle = oracle.learn()
         if obstacle is not None:
-            notes = [obstacle, *touched_strangers(stage), *disagreements(stage)]
+            notes = [obstacle, *notes_of_strangers(stage.strangers()), *disagreements(stage)]
             return self._report(started, oracle, reference, Verdict.UNKNOWN, [], notes, [], exhaustive=False)
         causes = Causes(oracle.alike)
         exploration = Exploration(stage, oracle, options, self._explorers, self._listener)

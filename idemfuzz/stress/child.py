@@ -274,7 +274,11 @@ class _Pipe:
             self.send({"event": _SCHEMA, "store": store, "schema": schema})
             answer = b""
             while not answer.endswith(b"\n"):
-                answer += os.read(self._answers, _ANSWER_BYTES)
+                piece = os.read(self._answers, _ANSWER_BYTES)
+                if not piece:
+                    # The parent is gone, and with it who would judge this.
+                    os._exit(1)
+                answer += piece
         why: str = json.loads(answer)
         return why
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from idemfuzz.abc import Options, Store, Unusable
 from idemfuzz.checkers import Noise, Observed, Problem, Span, State, compare, judge, strip
-from idemfuzz.diagnose import CODES, summary_of
+from idemfuzz.diagnose import CODES, notes_of_strangers, summary_of
 from idemfuzz.engine.claims import Claims
 from idemfuzz.model import Delta, Fault, FaultKind, History, Note, Plan, Point, Side, Verdict
 from idemfuzz.stress.child import Child, Children
@@ -253,9 +253,7 @@ def sweep(
         except KeyboardInterrupt:
             interrupted = True
         stores = run.stores
-        if run.strangers:
-            text = f"the job touched {', '.join(run.strangers)}. {CODES['IDM904'].remedy}"
-            notes |= dict.fromkeys([Note("IDM904", text)])
+        notes |= dict.fromkeys(notes_of_strangers(run.strangers))
     missed = sum(not point.reached for point in points)
     why = (
         f"interrupted after {len(points)} of {planned} points"

@@ -32,6 +32,11 @@ class Ran:
     def behaviours(self) -> dict[str, int]:
         return {one["code"]: one["count"] for one in self.report["behaviours"]}
 
+    @property
+    def left_behind(self) -> dict[str, list[str]]:
+        """Of a sweep: the codes at each of its points."""
+        return {point["where"]: point["codes"] for point in self.report["points"]}
+
 
 Stress = Callable[..., Ran]
 

@@ -21,8 +21,7 @@ def test_planted_bug_is_found_at_its_points(stress: Stress) -> None:
     """Goal: the table says at which points the work is lost, and at which it is not."""
     done = stress("flag_then_insert", "--sweep")
     assert (done.code, done.report["verdict"]) == (1, "violated"), done.text
-    table = {point["where"]: point["codes"] for point in done.report["points"]}
-    assert table == {
+    assert done.left_behind == {
         "before redis.SET": [],
         "after redis.SET": ["IDM201"],
         "after db.insert.users": ["IDM201"],
@@ -65,8 +64,7 @@ def test_redelivery_that_never_succeeds_is_found(stress: Stress) -> None:
 def test_rows_in_another_schema_count_and_are_put_back(stress: Stress) -> None:
     """Goal: what a child is about to touch elsewhere is looked at before. Method: a duplicate there at one point, and nowhere else."""
     done = stress("book_beside", "--sweep")
-    table = {point["where"]: point["codes"] for point in done.report["points"]}
-    assert table == {
+    assert done.left_behind == {
         "before db.insert.entries": [],
         "after db.insert.entries": [],
         "after db.commit": ["IDM101"],
@@ -77,8 +75,7 @@ def test_rows_in_another_schema_count_and_are_put_back(stress: Stress) -> None:
 def test_threads_of_a_job_take_turns(stress: Stress) -> None:
     """Goal: a job with threads of its own is killed at the same points each time: what the first has committed is there twice."""
     done = stress("import_on_threads", "--sweep")
-    table = {point["where"]: point["codes"] for point in done.report["points"]}
-    assert table == {
+    assert done.left_behind == {
         "before db.insert.users": [],
         "after db.insert.users": [],
         "after db.commit": ["IDM101"],

@@ -332,3 +332,14 @@ def test_digits_that_two_references_share_by_chance_are_no_frame(one, other, now
     assert differ([row("log", {"id": 1, "text": one})], [row("log", {"id": 1, "text": now})], noise) == ()
     doubled = [row("log", {"id": 1, "text": f"{now}\n{now}"})]
     assert differ([row("log", {"id": 1, "text": one})], doubled, noise) != ()
+
+
+def test_members_with_a_made_up_number_are_told_apart_by_the_short_ones():
+    def state(*held: tuple[int, int, int]) -> list[Fact]:
+        rows = {str(uuid.UUID(int=n << 100)): {"after_ms": ms, "qty": qty} for n, ms, qty in held}
+        return [row("exports", {"id": 1, "rows": rows})]
+
+    first = state((1, 1532, 1), (2, 871, 2))
+    noise = learned(first, state((3, 944, 1), (4, 1711, 2)))
+    assert differ(first, state((6, 1303, 1), (5, 1208, 2)), noise) == ()
+    assert differ(first, state((6, 1208, 1), (5, 1303, 3)), noise) != ()

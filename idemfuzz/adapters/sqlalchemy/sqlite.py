@@ -99,7 +99,12 @@ class SqliteFlavour:
         ]
 
     def adopt(self, schema: str) -> Rows:
-        path = self._attached[schema]
+        if schema not in self._attached:
+            # By a connection of another process: one of ours shows in which file it is.
+            self._side.connect().close()
+        path = self._attached.get(schema)
+        if path is None:
+            raise Unusable(f"a new connection has no database {schema!r} attached")
         if not path:
             raise Unusable(
                 f"the attached database {schema!r} is in memory, each connection has one of its own"

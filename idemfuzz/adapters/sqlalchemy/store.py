@@ -65,8 +65,8 @@ class SqlStore:
         """Whether the triggers of a journal that has ended are still in the database."""
         self._adopted = False
         """Whether another schema is looked at since the tables were reflected."""
-        self._told: Callable[[str], str] | None = None
-        """Who adopts schemas in this one's place."""
+        self._elsewhere: Callable[[str], str] | None = None
+        """Where the baseline is another process', it adopts schemas."""
         self._failed: str | None = None
         """Why the baseline may be unknown."""
         self._overflow: int | None = None
@@ -446,7 +446,8 @@ class SqlStore:
 
     def _foresee(self, connection: Any, statement: Statement) -> None:
         """A journal cannot follow a change of the table itself: what it has told so far gives the baseline to compare with."""
-        if self._told is not None:
+        if self._elsewhere is not None:
+            # The baseline is the parent's.
             return
         try:
             if self._flavour.foresee(connection, statement):
@@ -461,12 +462,12 @@ class SqlStore:
 
     def leave_schemas_to(self, adopt: Callable[[str], str]) -> None:
         """In a forked process, whose parent has the baseline: ``adopt`` tells the parent of a schema, and nothing is read here."""
-        self._told = adopt
+        self._elsewhere = adopt
 
     def adopt_schema(self, schema: str) -> str:
         """From now on this schema is looked at, too; why not, where that cannot be."""
-        if self._told is not None:
-            return self._told(schema)
+        if self._elsewhere is not None:
+            return self._elsewhere(schema)
         if schema in self._flavour.schemas.names:
             return ""
         url = self.engine.url
