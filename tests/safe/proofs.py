@@ -157,8 +157,9 @@ PROOFS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         MARIADB: {"LOCK IN SHARE MODE of shop_orders": C},
     },
     "compare_version_in_where": {"*": {"UPDATE shop_orders WHERE version": C}},
+    # The owner is what a run asks for whose lease another one has taken over meanwhile.
     "take_over_when_lease_is_over": {
-        "*": {"UPDATE shop_orders WHERE leased_until, status": C, "UPDATE shop_orders WHERE owner": D}
+        "*": {"UPDATE shop_orders WHERE leased_until, status": C, "UPDATE shop_orders WHERE owner": C}
     },
     "charge_under_key": {"*": {"UPDATE shop_orders WHERE status": C}},
     "ship_under_redis_lock": {"*": {"UPDATE shop_orders WHERE status": C, "Lock(ship:7)": D}},
