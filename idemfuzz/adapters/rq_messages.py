@@ -106,20 +106,24 @@ class RqMessages:
                     )
 
     def waiting(self) -> int:
-        """How many messages are in the queues, or under way between a queue and a worker.
+        """How many messages are in the queues, or under way between a queue and a worker."""
+        return self.waiting_and_leased()[0]
+
+    def waiting_and_leased(self) -> tuple[int, int]:
+        """The same, and how many jobs are started by RQ's account, both at one moment: a redelivery goes from one to the other.
 
         Counted with plain commands: RQ's own counting of a registry cleans it up, and so redelivers.
         """
-        pipeline = self._client.pipeline(transaction=False)
+        pipeline = self._client.pipeline(transaction=True)
         for queue in self._queues:
             pipeline.llen(queue.key)
             pipeline.llen(f"{queue.key}:intermediate")
             pipeline.zcard(_registry_key(queue, "scheduled"))
-        return sum(pipeline.execute())
-
-    def leased(self) -> int:
-        """How many jobs are started by RQ's account."""
-        return sum(self._client.zcard(_registry_key(queue, "wip")) for queue in self._queues)
+        for queue in self._queues:
+            pipeline.zcard(_registry_key(queue, "wip"))
+        counts = pipeline.execute()
+        queues = len(self._queues)
+        return sum(counts[:-queues]), sum(counts[-queues:])
 
     def fate(self, job_id: str) -> dict[str, Any]:
         """What RQ says of a job now: its status, in which of its lists it is, retries left."""

@@ -461,21 +461,26 @@ class Storm:
 
     def _is_quiet(self) -> bool:
         """Nothing is queued, leased or running: nothing can happen any more."""
-        if self.ledger.live or self._held or self._later:
-            self._quiet_since = None
-            return False
-        try:
-            quiet = not self._messages.waiting() and not self._messages.leased()
-        except Exception:
-            quiet = False
         now = time.monotonic()
-        if not quiet:
+        if self._is_busy():
             self._quiet_since = None
             return False
         if self._quiet_since is None:
             self._quiet_since = now
         # A worker on several queues has a message in its memory alone until it leases it; only time tells it from a lost one.
         return not self.ledger.owes() or now - self._quiet_since > _LOST_SECONDS
+
+    def _is_busy(self) -> bool:
+        if self.ledger.live or self._held or self._later:
+            return True
+        try:
+            if self._messages.waiting_and_leased() != (0, 0):
+                return True
+        except Exception:
+            return True
+        # Who has begun or given out a message meanwhile has said so before.
+        self._hear()
+        return bool(self.ledger.live or self._held or self._later)
 
 
 def _is_alive(pid: int) -> bool:
