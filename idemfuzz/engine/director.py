@@ -8,13 +8,18 @@ lets the waiter go on is the Step of whoever frees the lock.
 A store that reports a lock instead of waiting for it (SQLite) is asked again after every Step of the others. An
 Execution that polls (a lock of redis-py's, BLPOP) sleeps until somebody touches what it has looked at. If nobody
 can move, time passes for the sleepers, or the store's own error ends the wait.
+
+To wake another thread costs more than most Steps. So an Execution that comes to its next Effect looks itself whether it
+is the one to go on, and wakes the director only if it is not.
 """
 
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from idemfuzz.abc import Scheduler
@@ -29,6 +34,30 @@ _PATIENCE_SECONDS_MAX = 0.05
 _RESTING_SECONDS = 0.05
 _STALLED_SECONDS = 1.0
 _now = time.monotonic
+
+_Choice = tuple[int | Lapse | None, Mapping[int, Footprint | None]]
+"""Who moves next, or what passes before; and the deliveries that could move. None: nobody can."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """A Step under way."""
+
+    execution: Execution
+    effect: Effect | None
+    occurrence: int
+    choices: Mapping[int, Footprint | None]
+    waited_for: Mapping[Execution, Effect | None]
+    """What those waited for who waited when it began."""
+
+    @classmethod
+    def of(
+        cls,
+        execution: Execution,
+        choices: Mapping[int, Footprint | None],
+        waiters: Sequence[Execution] = (),
+    ) -> _Move:
+        return cls(execution, *execution.pending, choices, {e: e.pending[0] for e in waiters})
 
 
 class Director:
@@ -45,13 +74,24 @@ class Director:
         self._sleep_seconds: dict[int, float] = {}
         # Invariant: who was blocked first stands first, as in a database's own queue.
         self._waiters: list[Execution] = []
+        self._scheduler: Scheduler
+        self._late: frozenset[int] = frozenset()
+        """Who begins when time has passed."""
+        # Invariant: the director has it but while it waits in line; so whoever gets it may decide in its place.
+        self._deciding = threading.Lock()
+        self._move: _Move | None = None
+        self._chosen: _Choice | None = None
+        """What the Execution that moved last has decided in its place."""
+        self._failure: BaseException | None = None
+        """What came of that instead."""
 
     # -- called by the Executions ----------------------------------------------------------------------
 
     def arrive(self, execution: Execution, effect: Effect | None = None, occurrence: int = 0) -> None:
         """Stand before an Effect until granted."""
         execution.pending = (effect, occurrence)
-        self._stand(execution, Standing.READY)
+        if not (execution.can_go_on and self._goes_on(execution)):
+            self._stand(execution, Standing.READY)
 
     def busy(self, execution: Execution, effect: Effect) -> bool:
         """Stand at a locked store until it is worth another try; False where the error must be delivered."""
@@ -75,27 +115,59 @@ class Director:
     def _stand(self, execution: Execution, standing: Standing) -> None:
         execution.stand(lambda: self._arrivals.put((execution, standing)))
 
+    def _goes_on(self, execution: Execution) -> bool:
+        """Whether the one that has just taken a Step takes the next one, too."""
+        if not self._deciding.acquire(blocking=False):
+            return False
+        try:
+            if not self._affects_nobody(execution):
+                return False
+            self._finish()
+            execution.standing = Standing.READY
+            choice, choices = self._chosen = self._choose()
+            execution.standing = Standing.RUNNING
+            if choice != execution.delivery:
+                return False
+            self._chosen = None
+            self._move = _Move.of(execution, choices)
+            execution.waiting = None
+            return True
+        except Exception as error:
+            # It is the search's, and none of the job's.
+            self._failure = error
+            return False
+        finally:
+            self._deciding.release()
+
+    def _affects_nobody(self, execution: Execution) -> bool:
+        """Whether it is its Step that is under way, and no other one waits for something that may have come of it."""
+        untouched = (Standing.NEW, Standing.READY, Standing.ENDED)
+        return (
+            self._move is not None
+            and self._move.execution is execution
+            and all(e is execution or e.standing in untouched for e in self._executions)
+        )
+
     # -- the director itself -----------------------------------------------------------------------------
 
     def run(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._late = getattr(scheduler, "latecomers", frozenset())
+        self._deciding.acquire()
         try:
-            late: frozenset[int] = getattr(scheduler, "latecomers", frozenset())
-            self._begin([e for e in self._executions if e.delivery not in late])
+            self._begin([e for e in self._executions if e.delivery not in self._late])
             while not all(e.standing is Standing.ENDED for e in self._executions):
-                ready = {e.delivery: e for e in self._executions if e.standing is Standing.READY}
-                if not ready and not late:
+                (choice, choices), self._chosen = self._chosen or self._choose(), None
+                if choice is None:
                     self._unstick()
-                    continue
-                pending = {number: self._footprint(e) for number, e in ready.items()}
-                choice = scheduler.choose(pending)
-                if isinstance(choice, Lapse):
+                elif isinstance(choice, Lapse):
                     self.lapses[len(self.steps)] = choice
                     self._trial.lapse(choice.seconds)
                     # Not before: what comes when time has passed reads its clock then.
-                    self._begin([e for e in self._executions if e.delivery in late])
-                    late = frozenset()
-                    continue
-                scheduler.took(self._step(ready[choice], pending))
+                    self._begin([e for e in self._executions if e.delivery in self._late])
+                    self._late = frozenset()
+                else:
+                    self._step(self._ready()[choice], choices)
         except BaseException:
             for execution in self._executions:
                 if execution.standing is not Standing.ENDED:
@@ -106,15 +178,34 @@ class Director:
 
     def _begin(self, executions: Sequence[Execution]) -> None:
         for execution in executions:
+            execution.standing = Standing.RUNNING
             self._trial.switch(execution)
             execution.start()
             self._await(execution)
 
-    def _step(self, execution: Execution, choices: Mapping[int, Footprint | None]) -> Step:
-        effect, occurrence = execution.pending
-        label = effect.label if effect is not None else ""
-        waited_for = {e: e.pending[0] for e in self._waiters}
+    def _ready(self) -> dict[int, Execution]:
+        return {e.delivery: e for e in self._executions if e.standing is Standing.READY}
+
+    def _choose(self) -> _Choice:
+        ready = self._ready()
+        if not ready and not self._late:
+            return None, {}
+        pending = {number: self._footprint(e) for number, e in ready.items()}
+        return self._scheduler.choose(pending), pending
+
+    def _step(self, execution: Execution, choices: Mapping[int, Footprint | None]) -> None:
+        self._move = _Move.of(execution, choices, self._waiters)
         self._go(execution)
+        if self._failure is not None:
+            raise self._failure
+        self._finish()
+
+    def _finish(self) -> None:
+        """The Step under way is over; so may be several by now, of which the others are finished already."""
+        move, self._move = self._move, None
+        if move is None:
+            return
+        execution, effect = move.execution, move.effect
         footprint = self._trial.footprint(effect) if effect is not None else NOTHING
         if execution.stray:
             # A thread that the job started did something meanwhile, and nobody knows what.
@@ -122,16 +213,17 @@ class Director:
             footprint = None
         execution.looked_at = _together(execution.looked_at, footprint)
         self._settle(execution)
-        for waiter, wanted in waited_for.items():
+        for waiter, wanted in move.waited_for.items():
             if waiter not in self._waiters and wanted is not None:
                 done = self._trial.footprint(wanted)
                 waiter.looked_at = _together(waiter.looked_at, done)
                 footprint = _together(footprint, done)
         self._wake(execution, footprint)
         waited = execution in self._waiters
-        step = Step(execution.delivery, label, occurrence, footprint, choices, waited)
+        label = effect.label if effect is not None else ""
+        step = Step(execution.delivery, label, move.occurrence, footprint, move.choices, waited)
         self.steps.append(step)
-        return step
+        self._scheduler.took(step)
 
     def _settle(self, mover: Execution | None) -> None:
         """After a Step: who waited and need not any more comes to its next Effect, one after the other."""
@@ -185,12 +277,15 @@ class Director:
 
     def _await(self, execution: Execution, *, anyone: bool = False) -> None:
         """Until ``execution`` (or anyone) stands again, is blocked by another one, or is given up."""
-        begun = _now()
-        patience = _PATIENCE_SECONDS
+        move, begun, patience = self._move, _now(), _PATIENCE_SECONDS
         while True:
             try:
-                arrived, standing = self._arrivals.get(timeout=patience)
+                arrived, standing = self._arrival(patience)
             except queue.Empty:
+                if self._move is not move:
+                    # It has gone on by itself meanwhile.
+                    move, begun, patience = self._move, _now(), _PATIENCE_SECONDS
+                    continue
                 if not anyone and self._is_blocked(execution, _now() - begun):
                     self._stands(execution, Standing.BLOCKED)
                     return
@@ -203,6 +298,13 @@ class Director:
             self._stands(arrived, standing)
             if arrived is execution or anyone:
                 return
+
+    def _arrival(self, timeout_seconds: float) -> tuple[Execution, Standing]:
+        self._deciding.release()
+        try:
+            return self._arrivals.get(timeout=timeout_seconds)
+        finally:
+            self._deciding.acquire()
 
     def _stands(self, execution: Execution, standing: Standing) -> None:
         waits = standing in (Standing.BLOCKED, Standing.BUSY, Standing.RETURNED)

@@ -41,6 +41,8 @@ class Killed(BaseException):
 class Standing(Enum):
     """Where an Execution stands in the eyes of the director."""
 
+    NEW = "new"
+    """It has not begun."""
     READY = "ready"
     RUNNING = "running"
     BLOCKED = "blocked"
@@ -115,6 +117,8 @@ class Execution(ABC):
 
     can_be_cancelled = False
     """Whether its worker ends it by cancelling it, where no queue says otherwise."""
+    can_go_on = True
+    """Whether it may go on to its next Effect without having stood before it."""
 
     def __init__(
         self, trial: Trial, call: int, delivery: int, body: Callable[[], Any], *, overlapping: bool
@@ -138,7 +142,7 @@ class Execution(ABC):
         """The Effects since the last sleep, to tell a loop that polls from a pause."""
         self.labels_before: list[str] | None = None
         # Used by the director alone.
-        self.standing = Standing.RUNNING
+        self.standing = Standing.NEW
         self.waits = False
         """Whether it was seen to wait for a lock in the action under way."""
         self.acting = False

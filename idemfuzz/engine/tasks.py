@@ -47,6 +47,8 @@ class TaskExecution(Execution):
     """A task of the loop that ``conductor`` runs, and the tasks that it starts."""
 
     can_be_cancelled = True
+    # While it stands, its children come to their Effects.
+    can_go_on = False
 
     def __init__(
         self,
