@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -110,6 +110,8 @@ class Facts:
     """Tables with triggers, rules, policies, partitions, functions of the user's own, another engine."""
     vague: frozenset[tuple[str, str]]
     """Text columns whose equality is not what `Kind.TEXT` takes it for."""
+    computed: frozenset[tuple[str, str]]
+    """Columns that the database computes, where SQLAlchemy does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,34 +324,41 @@ def reflect(
     connection: Any,
     *,
     schemas: Schemas,
-    computed: Callable[[str], Iterable[str]],
     facts: Facts,
 ) -> dict[str, Table]:
-    """The tables of the default schema and of ``schemas``, with their generated columns."""
+    """The tables of the default schema and of ``schemas``, with their generated columns.
+
+    A server is asked for all tables of a schema at once.
+    """
     import sqlalchemy
+    from sqlalchemy.engine.reflection import ObjectKind, ObjectScope
 
     inspector = sqlalchemy.inspect(connection)
     places = {
-        schemas.called(schema, table): (table, schema)
+        schema: [table for table in inspector.get_table_names(schema) if not is_ours(table)]
         for schema in (None, *schemas.names)
-        for table in inspector.get_table_names(schema)
-        if not is_ours(table)
     }
-    keys = {
-        name: tuple(inspector.get_pk_constraint(*place)["constrained_columns"])
-        for name, place in places.items()
-    }
-    columns = {name: inspector.get_columns(*place) for name, place in places.items()}
+    anything = {"kind": ObjectKind.ANY, "scope": ObjectScope.ANY}
+
+    def answers(ask: Callable[..., Mapping[Any, Any]], **options: Any) -> dict[str, Any]:
+        return {
+            schemas.called(schema, table): answer
+            for schema, tables in places.items()
+            if tables
+            for (_, table), answer in ask(schema, tables, **anything, **options).items()
+        }
+
+    names = [schemas.called(schema, table) for schema, tables in places.items() for table in tables]
+    constraints = answers(inspector.get_multi_pk_constraint)
+    keys = {name: tuple(constraints[name]["constrained_columns"]) for name in names}
+    columns = answers(inspector.get_multi_columns)
     # Else a parent that the search path leads to would be said to be in the default schema.
-    exact = {"postgresql_ignore_search_path": True}
-    foreign = {
-        name: [_link(link, schemas) for link in inspector.get_foreign_keys(*place, **exact)]
-        for name, place in places.items()
-    }
+    linked = answers(inspector.get_multi_foreign_keys, postgresql_ignore_search_path=True)
+    foreign = {name: [_link(link, schemas) for link in linked[name]] for name in names}
     backend = engine.url.get_backend_name()
-    generated: dict[str, dict[str, str]] = {name: {} for name in places}
+    generated: dict[str, dict[str, str]] = {name: {} for name in names}
     made_up: set[tuple[str, str]] = set()
-    for name in places:
+    for name in names:
         for column in columns[name]:
             if _makes_up(column, keys[name], backend):
                 generated[name][column["name"]] = name
@@ -357,7 +366,7 @@ def reflect(
     # Foreign keys follow; a key that is itself a foreign key (joined inheritance) follows its parent.
     links = [
         (name, local, link.parent, remote)
-        for name in places
+        for name in names
         for link in foreign[name]
         for local, remote in zip(link.columns, link.referred, strict=False)
     ]
@@ -367,11 +376,10 @@ def reflect(
             if origin is not None and (name, local) != (parent, remote):
                 generated[name][local] = origin
     tables = {}
-    for name in places:
-        by_hand = set(computed(name))
+    for name in names:
         found = []
         for c in columns[name]:
-            is_computed = bool(c.get("computed")) or c["name"] in by_hand
+            is_computed = bool(c.get("computed")) or (name, c["name"]) in facts.computed
             kind = None if is_computed or (name, c["name"]) in facts.vague else _kind(c["type"], backend)
             size = _size(c["type"], kind, backend)
             makes = (name, c["name"]) in made_up
@@ -386,7 +394,7 @@ def reflect(
             unique.append(Key("pk", keys[name]))
         own = tuple(foreign[name])
         plain = name not in facts.odd and all(
-            link.parent in places
+            link.parent in keys
             and moving.isdisjoint(link.columns)
             and len(link.columns) == len(link.referred)
             for link in own

@@ -107,9 +107,7 @@ class MysqlFlavour:
 
     def reflect(self) -> None:
         with self._engine.connect() as connection:
-            self.tables = reflect(
-                self._engine, connection, schemas=self.schemas, computed=self._computed, facts=self._facts()
-            )
+            self.tables = reflect(self._engine, connection, schemas=self.schemas, facts=self._facts())
         self._triggers = None
 
     def _read_triggers(self) -> set[str]:
@@ -437,16 +435,10 @@ class MysqlFlavour:
         names = (self.schemas.default, *self.schemas.names)
         return self._run(sql.replace(_SCHEMAS, ", ".join("%s" for _ in names)), names * sql.count(_SCHEMAS))
 
-    def _computed(self, table: str) -> list[str]:
-        sql = (
-            "SELECT column_name FROM information_schema.columns WHERE table_schema = COALESCE(%s, DATABASE()) "
-            "AND table_name = %s AND extra LIKE '%%GENERATED%%' AND extra NOT LIKE '%%DEFAULT_GENERATED%%'"
-        )
-        return [name for (name,) in self._run(sql, self.schemas.apart(table))]
-
     def _facts(self) -> Facts:
         vague = set()
         moving = set()
+        computed = set()
         for *place, column, collation, extra in self._ask(
             "SELECT table_schema, table_name, column_name, collation_name, extra FROM information_schema.columns "
             f"WHERE table_schema IN ({_SCHEMAS})"
@@ -456,6 +448,8 @@ class MysqlFlavour:
                 vague.add((table, column))
             if "on update" in extra.lower():
                 moving.add((table, column))
+            if "GENERATED" in extra.upper() and "DEFAULT_GENERATED" not in extra.upper():
+                computed.add((table, column))
         parts: dict[tuple[str, str], list[tuple[str | None, int | None]]] = {}
         for *place, name, column, prefix in self._ask(
             "SELECT table_schema, table_name, index_name, column_name, sub_part FROM information_schema.statistics "
@@ -473,7 +467,7 @@ class MysqlFlavour:
         odd = {self.schemas.called(*place) for place in self._ask(_ODD)}
         views = f"SELECT table_schema, table_name FROM information_schema.views WHERE table_schema IN ({_SCHEMAS})"
         self.views = frozenset(self.schemas.called(*place) for place in self._ask(views))
-        return Facts(keys, frozenset(odd), frozenset(vague))
+        return Facts(keys, frozenset(odd), frozenset(vague), frozenset(computed))
 
     def _read_next_ids(self) -> dict[str, int]:
         sql = (

@@ -84,6 +84,10 @@ SELECT {_CALLED}, a.attname::text FROM pg_attribute a JOIN pg_class c ON c.oid =
 JOIN pg_collation l ON l.oid = a.attcollation
 WHERE c.relkind IN ('r', 'p') AND to_jsonb(l) ->> 'collisdeterministic' = 'false'
 """
+_COMPUTED = f"""
+SELECT {_CALLED}, a.attname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid {_HERE}
+WHERE a.attgenerated <> '' AND NOT a.attisdropped
+"""
 
 # Every table that holds rows itself, the partitioned one that it is a part of, and whether it may get triggers from us.
 _STORED = f"""
@@ -221,9 +225,7 @@ class PostgresqlFlavour:
 
     def reflect(self) -> None:
         with self._side.connect() as connection:
-            tables = reflect(
-                self._side, connection, schemas=self.schemas, computed=self._computed, facts=self._facts()
-            )
+            tables = reflect(self._side, connection, schemas=self.schemas, facts=self._facts())
         stored = self._ask(_STORED)
         wholes = {
             name: self.schemas.called(schema, whole) for name, schema, whole, _ in stored if whole is not None
@@ -576,17 +578,14 @@ class PostgresqlFlavour:
         listed = ", ".join(map(_literal, (self.schemas.default, *self.schemas.names)))
         return self._run(sql.replace(_SCHEMAS, listed))
 
-    def _computed(self, table: str) -> list[str]:
-        sql = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attgenerated <> '' AND NOT attisdropped"
-        return [name for (name,) in self._run(sql, (self.schemas.quoted(table),))]
-
     def _facts(self) -> Facts:
         self.views = frozenset(name for (name,) in self._ask(_VIEWS))
         keys: dict[str, list[Key]] = {}
         for table, name, columns, drifts in self._ask(_KEYS):
             keys.setdefault(table, []).append(Key(name, () if None in columns else tuple(columns), drifts))
         odd = frozenset(name for (name,) in self._ask(_ODD))
-        return Facts(keys, odd, frozenset((table, column) for table, column in self._ask(_VAGUE)))
+        vague, computed = (frozenset((t, c) for t, c in self._ask(sql)) for sql in (_VAGUE, _COMPUTED))
+        return Facts(keys, odd, vague, computed)
 
     def _deletion(self, name: str, rows: Sequence[str]) -> str:
         # Of equal rows any will do; the newest stand last.

@@ -88,9 +88,7 @@ class SqliteFlavour:
 
     def reflect(self) -> None:
         with self._side.connect() as connection:
-            self.tables = reflect(
-                self._side, connection, schemas=self.schemas, computed=lambda _: (), facts=self._facts()
-            )
+            self.tables = reflect(self._side, connection, schemas=self.schemas, facts=self._facts())
 
     def elsewhere(self, statement: Statement, parameters: Any) -> Sequence[str]:
         """What is attached when the connection leaves its pool: nothing of a search is there yet."""
@@ -375,7 +373,7 @@ class SqliteFlavour:
                     keys.setdefault(name, []).append(
                         Key(index, () if None in columns else tuple(columns), bool(partial))
                     )
-        return Facts(keys, frozenset(odd), frozenset(vague))
+        return Facts(keys, frozenset(odd), frozenset(vague), frozenset())
 
     def _info(self, pragma: str, name: str) -> list[Any]:
         schema, bare = self.schemas.apart(name)
