@@ -68,7 +68,9 @@ class Interception:
 
     def install(self) -> None:
         if "__signature__" not in vars(self._function):
-            self._function.__signature__ = inspect.signature(self.body)  # type: ignore[attr-defined]
+            # The body is asked for it at each call.
+            signature = self.body.__signature__ = inspect.signature(self.body)  # type: ignore[attr-defined]
+            self._function.__signature__ = signature  # type: ignore[attr-defined]
             self._signed = True
         self._function.__code__ = coded(self._handler, self._code)
 

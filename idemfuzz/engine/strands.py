@@ -76,7 +76,7 @@ class Strands:
 
     @property
     def several(self) -> bool:
-        return any(not strand.ended for strand in self._all)
+        return bool(self._all) and any(not strand.ended for strand in self._all)
 
     @property
     def mine(self) -> Strand | None:
@@ -109,6 +109,8 @@ class Strands:
             me.waits = False
 
     def leave(self, body: Strand) -> None:
+        if not self._all:
+            return
         with self._guard:
             self._over += 1
             self._free_since = _now()

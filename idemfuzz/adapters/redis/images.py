@@ -323,6 +323,7 @@ class FakeImage:
         self._begun = _elapsed()
         self._shift_seconds = 0.0
         self._item_class: Any = None
+        self._known_kinds: dict[type, bytes] = {bytes: b"string"}
         # Per key: the value if it is immutable, the pickled value, the expiry.
         self._values: dict[bytes, tuple[Any, bytes, float | None]] = {}
         with server.lock:
@@ -423,10 +424,16 @@ class FakeImage:
         database.notify_watch(key)
 
     def _kinds(self, items: dict[bytes, Any]) -> dict[bytes, bytes]:
-        asked = [key for key, item in items.items() if type(item.value) is not bytes]
-        kinds = dict.fromkeys(items, b"string")
-        if asked:
-            kinds.update(zip(asked, self._wire.ask([("TYPE", key) for key in asked]), strict=True))
+        """What TYPE says, which is asked for the first value of each class."""
+        known = self._known_kinds
+        unknown = {type(item.value): key for key, item in items.items() if type(item.value) not in known}
+        if unknown:
+            known.update(
+                zip(unknown, self._wire.ask([("TYPE", key) for key in unknown.values()]), strict=True)
+            )
+        kinds = {key: known[type(item.value)] for key, item in items.items()}
+        # A key that has run out meanwhile says nothing of its class.
+        self._known_kinds = {kind: name for kind, name in known.items() if name != b"none"}
         return kinds
 
     @staticmethod
