@@ -75,9 +75,8 @@ def judge(
     """Name what is wrong with a Trial; no problems means that its state is the Reference's."""
     notes: list[Note] = []
     kept: list[Difference] = []
-    faulted = bool(observed.plan.faults)
     for difference in comparison.differences:
-        note = _tolerated(difference, observed) if faulted else None
+        note = _tolerated(difference, observed)
         if note is None:
             kept.append(difference)
         else:
@@ -161,8 +160,12 @@ def _noise(kept: list[Difference], problems: list[Problem], observed: Observed) 
 
 
 def _tolerated(difference: Difference, observed: Observed) -> Note | None:
-    """What a crash may leave behind without harm, or a job leaves out by its own choice."""
+    """What a crash or a duplicate may leave behind without harm, or a job leaves out by its own choice."""
     fact = difference.fact
+    if not observed.plan.faults:
+        if difference.kind is DifferenceKind.EXTRA and _is_lease_of_all(difference, observed.history):
+            return Note("IDM402", f"a duplicate leaves {fact.group} behind until it expires")
+        return None
     if difference.kind is DifferenceKind.EXTRA and not difference.removal:
         if fact.kind is FactKind.KEY and fact.expires:
             return Note("IDM402", f"a crash leaves {fact.group} behind until it expires")
@@ -178,6 +181,25 @@ def _tolerated(difference: Difference, observed: Observed) -> Note | None:
             "IDM403", f"{fact.group} is left out when its store is refused: the job swallows the error"
         )
     return None
+
+
+def _is_lease_of_all(difference: Difference, history: History) -> bool:
+    """Whether it is a lease that one clean delivery gives back, and another one, which left early, did not."""
+    fact = difference.fact
+    if fact.kind is not FactKind.KEY or not fact.expires or difference.expected_count or difference.removal:
+        return False
+    takers = {
+        (event.call, event.delivery)
+        for event in history
+        if event.effect is not None
+        and event.effect.lease_seconds is not None
+        and event.effect.footprint is not None
+        and any(
+            region.store == fact.store and region.name == fact.fields.get("key")
+            for region in event.effect.footprint.writes
+        )
+    }
+    return len(takers) > 1
 
 
 def _swallowed(observed: Observed) -> bool:

@@ -1,0 +1,301 @@
+"""Small jobs as values: acts on a database, on Redis and outside, which a real world performs and a model of it, too.
+
+The model knows what each act does and nothing of idemfuzz: a few dictionaries, transactions that are copies, and a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+metadata = MetaData()
+lines = Table("lines", metadata, Column("id", Integer, primary_key=True), Column("name", String(20)))
+marks = Table("marks", metadata, Column("name", String(20), primary_key=True))
+counts = Table(
+    "counts",
+    metadata,
+    Column("name", String(20), primary_key=True),
+    Column("value", Integer, nullable=False),
+)
+orders = Table(
+    "orders",
+    metadata,
+    Column("name", String(20), primary_key=True),
+    Column("status", String(20), nullable=False),
+)
+
+NAMES = ("a", "b")
+"""What rows and keys are called; `counts` and `orders` have a row of each name."""
+
+SHORT_SECONDS, LONG_SECONDS = 30, 7 * 86400
+"""A time to live that runs out before a redelivery may come, and one that does not."""
+
+
+class Leave(Exception):
+    """The job ends here, and is content."""
+
+
+class Busy(Exception):
+    """The job ends here, and wants to be delivered again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One thing that a job does."""
+
+    verb: str
+    name: str = "a"
+    seconds: int | None = None
+    """How long a key lives."""
+    otherwise: type[Exception] = Leave
+    """What is raised if it is not this run's to do."""
+
+    def __str__(self) -> str:
+        ex = "" if self.seconds is None else f" EX {self.seconds}"
+        other = f", else {self.otherwise.__name__}" if self.verb in CONDITIONAL else ""
+        return f"{self.verb} {self.name}{ex}{other}"
+
+
+Part = Act | tuple[Act, ...]
+"""An act outside the database, or the acts of one transaction."""
+
+SQL = ("add line", "add to count", "set status")
+"""Work in the database."""
+CONDITIONAL = ("unless marked", "mark", "move status", "unless done", "unless flagged", "take")
+OUTSIDE = ("INCR", "SET", "RPUSH", "SADD", "call")
+"""Work elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A job."""
+
+    parts: tuple[Part, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(
+            f"BEGIN {', '.join(map(str, part))} COMMIT" if isinstance(part, tuple) else str(part)
+            for part in self.parts
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether each transaction is one statement, so that other runs see all of it or nothing."""
+        return all(len(part) == 1 for part in self.parts if isinstance(part, tuple))
+
+    @property
+    def hastens(self) -> bool:
+        """Whether something in it runs out soon."""
+        acts = [act for part in self.parts for act in (part if isinstance(part, tuple) else (part,))]
+        return any(act.seconds == SHORT_SECONDS for act in acts)
+
+
+class World(Protocol):
+    """Where a program is performed."""
+
+    def act(self, act: Act, transaction: Any = None) -> None: ...
+
+    def transaction(self) -> Any: ...
+
+
+def perform(program: Program, world: World) -> None:
+    """Run it once, as a worker would."""
+    try:
+        for part in program.parts:
+            if isinstance(part, Act):
+                world.act(part)
+                continue
+            with world.transaction() as transaction:
+                for act in part:
+                    world.act(act, transaction)
+    except Leave:
+        return
+
+
+# -- the real world --------------------------------------------------------------------------------------------------
+
+
+class Reality:
+    """Real stores, or what stands in for them in a test."""
+
+    def __init__(self, db: Engine, redis: Any, gateway: Any) -> None:
+        self._db, self._redis, self._gateway = db, redis, gateway
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        with self._db.begin() as connection:
+            yield connection
+
+    def act(self, act: Act, transaction: Connection | None = None) -> None:
+        if transaction is not None:
+            self._statement(act, transaction)
+            return
+        key = f"{act.verb.lower()}:{act.name}"
+        match act.verb:
+            case "INCR":
+                self._redis.incr(key)
+            case "SET":
+                self._redis.set(key, "done")
+            case "RPUSH":
+                self._redis.rpush(key, "done")
+            case "SADD":
+                self._redis.sadd(key, "done")
+            case "call":
+                self._gateway.charge(act.name)
+            case "flag":
+                self._redis.set(f"flag:{act.name}", "1", ex=act.seconds)
+            case "unless flagged":
+                if self._redis.get(f"flag:{act.name}") is not None:
+                    raise act.otherwise
+            case "take":
+                if not self._redis.set(f"flag:{act.name}", "1", nx=True, ex=act.seconds):
+                    raise act.otherwise
+            case "release":
+                self._redis.delete(f"flag:{act.name}")
+            case _:
+                raise AssertionError(act)
+
+    def _statement(self, act: Act, connection: Connection) -> None:
+        mine = orders.c.name == act.name
+        match act.verb:
+            case "add line":
+                connection.execute(insert(lines).values(name=act.name))
+            case "add to count":
+                one_more = update(counts).where(counts.c.name == act.name).values(value=counts.c.value + 1)
+                connection.execute(one_more)
+            case "set status":
+                connection.execute(update(orders).where(mine).values(status="done"))
+            case "move status":
+                new = update(orders).where(mine, orders.c.status == "new").values(status="done")
+                if not connection.execute(new).rowcount:
+                    raise act.otherwise
+            case "unless done":
+                if connection.scalar(select(orders.c.status).where(mine)) == "done":
+                    raise act.otherwise
+            case "unless marked":
+                if connection.scalar(select(marks.c.name).where(marks.c.name == act.name)) is not None:
+                    raise act.otherwise
+            case "mark":
+                try:
+                    connection.execute(insert(marks).values(name=act.name))
+                except IntegrityError:
+                    raise act.otherwise from None
+            case _:
+                raise AssertionError(act)
+
+
+# -- the model -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Database:
+    lines: list[str] = field(default_factory=list)
+    marks: set[str] = field(default_factory=set)
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NAMES, 0))
+    orders: dict[str, str] = field(default_factory=lambda: dict.fromkeys(NAMES, "new"))
+
+
+@dataclass(slots=True)
+class State:
+    """All that a job can leave behind."""
+
+    db: Database = field(default_factory=Database)
+    keys: dict[str, Any] = field(default_factory=dict)
+    ends: dict[str, float] = field(default_factory=dict)
+    """When a key runs out."""
+    calls: list[str] = field(default_factory=list)
+    now: float = 0.0
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+        for key in [key for key, end in self.ends.items() if end <= self.now]:
+            del self.keys[key], self.ends[key]
+
+    @property
+    def lasting(self) -> Any:
+        """What of it a person would miss, in a form that can be compared: what runs out is none of it."""
+        keys = {key: value for key, value in self.keys.items() if key not in self.ends}
+        return deepcopy((sorted(self.db.lines), self.db.marks, self.db.counts, self.db.orders, keys, sorted(self.calls)))
+
+
+class Model:
+    """One run in a `State` that others may share. ``before`` is called at each point at which others may come in, or an end."""
+
+    def __init__(self, state: State, before: Callable[[], None]) -> None:
+        self._state, self._before = state, before
+
+    @contextmanager
+    def transaction(self) -> Iterator[list[Act]]:
+        """All of it takes place at once: exact for one statement, and for several where nobody else is there."""
+        noted: list[Act] = []
+        yield noted
+        self._before()
+        db = deepcopy(self._state.db)
+        for act in noted:
+            self._statement(act, db)
+        self._state.db = db
+
+    def act(self, act: Act, transaction: list[Act] | None = None) -> None:
+        if transaction is not None:
+            transaction.append(act)
+            return
+        self._before()
+        keys, key, flag = self._state.keys, f"{act.verb.lower()}:{act.name}", f"flag:{act.name}"
+        match act.verb:
+            case "INCR":
+                keys[key] = keys.get(key, 0) + 1
+            case "SET":
+                keys[key] = "done"
+            case "RPUSH":
+                keys.setdefault(key, []).append("done")
+            case "SADD":
+                keys.setdefault(key, set()).add("done")
+            case "call":
+                self._state.calls.append(act.name)
+            case "flag":
+                self._flag(flag, act.seconds)
+            case "unless flagged":
+                if flag in keys:
+                    raise act.otherwise
+            case "take":
+                if flag in keys:
+                    raise act.otherwise
+                self._flag(flag, act.seconds)
+            case "release":
+                keys.pop(flag, None)
+                self._state.ends.pop(flag, None)
+
+    def _flag(self, flag: str, seconds: int | None) -> None:
+        self._state.keys[flag] = "1"
+        self._state.ends.pop(flag, None)
+        if seconds is not None:
+            self._state.ends[flag] = self._state.now + seconds
+
+    def _statement(self, act: Act, db: Database) -> None:
+        match act.verb:
+            case "add line":
+                db.lines.append(act.name)
+            case "add to count":
+                db.counts[act.name] += 1
+            case "set status":
+                db.orders[act.name] = "done"
+            case "move status":
+                if db.orders[act.name] != "new":
+                    raise act.otherwise
+                db.orders[act.name] = "done"
+            case "unless done":
+                if db.orders[act.name] == "done":
+                    raise act.otherwise
+            case "unless marked":
+                if act.name in db.marks:
+                    raise act.otherwise
+            case "mark":
+                if act.name in db.marks:
+                    raise act.otherwise
+                db.marks.add(act.name)

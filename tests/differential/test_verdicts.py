@@ -1,0 +1,188 @@
+"""The verdict on generated jobs beside the truth: no miss, and no false alarm.
+
+Small jobs are put together of what jobs do (rows, counters, keys, calls outside) and of how they mean to keep a second run
+away: flags, claims, locks, unique rows, preconditions, in the right place or not. A model of each is run through everything
+that may happen to it; then the search judges the real one. ``IDEMFUZZ_DIFFERENTIAL_PROGRAMS`` sets how many are generated per
+stack, ``IDEMFUZZ_DIFFERENTIAL_SEED`` which ones.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from sqlalchemy import insert
+
+from differential.programs import (
+    LONG_SECONDS,
+    NAMES,
+    OUTSIDE,
+    SHORT_SECONDS,
+    SQL,
+    Act,
+    Busy,
+    Leave,
+    Part,
+    Program,
+    Reality,
+    counts,
+    metadata,
+    orders,
+    perform,
+)
+from differential.truth import breaks
+from idemfuzz import Report, check
+from nightly import NIGHTLY
+
+PROGRAMS = int(os.environ.get("IDEMFUZZ_DIFFERENTIAL_PROGRAMS", "300" if NIGHTLY else "40"))
+SEED = int(os.environ.get("IDEMFUZZ_DIFFERENTIAL_SEED", "5"))
+FAULTS = ("duplicate", "kill", "refused", "lost", "late")
+"""What the model knows; where each transaction is one statement, what comes of two runs at once, too."""
+
+
+def programs(chance: random.Random, number: int) -> Iterator[Program]:
+    for _ in range(number):
+        yield program(chance)
+
+
+def program(chance: random.Random) -> Program:
+    """Some work, and one way or none to keep a second run away."""
+    repeatable = chance.random() < 0.5
+    """Half of them do nearly only what may be done twice: else hardly any would be right."""
+    if chance.random() < 0.3:
+        acts = tuple(_sql(chance, repeatable) for _ in range(chance.randint(1, 3)))
+        work: list[Part] = [acts, *(_outside(chance, True) for _ in range(chance.randint(0, 2)))]
+        chance.shuffle(work)
+    else:
+        work = [
+            _outside(chance, repeatable) if chance.random() < 0.5 else (_sql(chance, repeatable),)
+            for _ in range(chance.randint(1, 3))
+        ]
+    way = chance.choice(WAYS)
+    return Program(tuple(way(chance, work)))
+
+
+def _sql(chance: random.Random, repeatable: bool) -> Act:
+    return Act("set status" if repeatable and chance.random() < 0.9 else chance.choice(SQL), chance.choice(NAMES))
+
+
+def _outside(chance: random.Random, repeatable: bool) -> Act:
+    verbs = ("SET", "SADD") if repeatable and chance.random() < 0.9 else OUTSIDE
+    return Act(chance.choice(verbs), chance.choice(NAMES))
+
+
+def _nothing(chance: random.Random, work: list[Part]) -> list[Part]:
+    return work
+
+
+def _flag(chance: random.Random, work: list[Part]) -> list[Part]:
+    """Look whether it is there; set it somewhere."""
+    parts = list(work)
+    parts.insert(chance.randint(0, len(work)), Act("flag", seconds=_seconds(chance)))
+    return [Act("unless flagged", otherwise=_otherwise(chance)), *parts]
+
+
+def _claim(chance: random.Random, work: list[Part]) -> list[Part]:
+    return [Act("take", seconds=_seconds(chance), otherwise=_otherwise(chance)), *work]
+
+
+def _lock(chance: random.Random, work: list[Part]) -> list[Part]:
+    return [Act("take", seconds=_seconds(chance), otherwise=Busy), *work, Act("release")]
+
+
+def _precondition(chance: random.Random, work: list[Part]) -> list[Part]:
+    """A row that says whose turn it is: in a transaction of its own or with other work, first or later."""
+    move = chance.choice([Act("move status", "a"), Act("mark", "a")])
+    move = Act(move.verb, move.name, otherwise=_otherwise(chance))
+    return _put(chance, work, move, first=chance.random() < 0.6)
+
+
+def _look(chance: random.Random, work: list[Part]) -> list[Part]:
+    """Read a row first, write it later."""
+    look, write = chance.choice(
+        [
+            (Act("unless done", otherwise=_otherwise(chance)), Act("set status")),
+            (Act("unless marked", otherwise=_otherwise(chance)), Act("mark", otherwise=_otherwise(chance))),
+        ]
+    )
+    return [(look,), *_put(chance, work, write, first=False)]
+
+
+def _locked_precondition(chance: random.Random, work: list[Part]) -> list[Part]:
+    return _lock(chance, _precondition(chance, work))
+
+
+def _put(chance: random.Random, work: list[Part], act: Act, *, first: bool) -> list[Part]:
+    """The act in a transaction of its own, or at the head of one that is there."""
+    parts = list(work)
+    there = [index for index, part in enumerate(parts) if isinstance(part, tuple)]
+    if there and chance.random() < 0.6:
+        index = there[0] if first else chance.choice(there)
+        parts[index] = (act, *parts[index])  # type: ignore[misc]
+    else:
+        parts.insert(0 if first else chance.randint(0, len(parts)), (act,))
+    return parts
+
+
+WAYS: tuple[Callable[[random.Random, list[Part]], list[Part]], ...] = (
+    _nothing,
+    _flag,
+    _claim,
+    _lock,
+    _precondition,
+    _precondition,
+    _look,
+    _locked_precondition,
+)
+
+
+def _seconds(chance: random.Random) -> int | None:
+    return chance.choice([None, SHORT_SECONDS, LONG_SECONDS])
+
+
+def _otherwise(chance: random.Random) -> type[Exception]:
+    return chance.choice([Leave, Busy])
+
+
+def job(db: Any, redis: Any, gateway: Any, program: Program) -> None:
+    perform(program, Reality(db, redis, gateway))
+
+
+def judged(db: Any, redis: Any, program: Program) -> Report:
+    gateway = Mock(name="gateway")
+    faults = (*FAULTS, "overlap", "stall") if program.is_plain else FAULTS
+    return check(
+        lambda: job(db, redis, gateway, program),
+        job=job,
+        stores={"db": db, "redis": redis, "gateway": gateway},
+        faults=list(faults),
+        max_trials=2_000,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stacks", ["sqlite+fakeredis", "postgresql+valkey", "mariadb+redis"], indirect=True)
+def test_the_verdict_is_the_truth(stacks: Any, record_property: Callable[[str, object], None]) -> None:
+    """Goal: found is what is wrong, and nothing else, also where ways are combined as nobody thought of."""
+    metadata.create_all(stacks.engine)
+    with stacks.engine.begin() as connection:
+        connection.execute(insert(counts), [{"name": name, "value": 0} for name in NAMES])
+        connection.execute(insert(orders), [{"name": name, "status": "new"} for name in NAMES])
+    seen: Counter[str] = Counter()
+    wrong = []
+    for number, program in enumerate(programs(random.Random(SEED), PROGRAMS)):
+        truth = breaks(program)
+        report = judged(stacks.engine, stacks.redis, program)
+        verdict = str(report.verdict)
+        seen[f"{'wrong' if truth else 'right'}: {verdict}"] += 1
+        if verdict != ("violated" if truth else "holds"):
+            wrong.append(f"{number}: {program}\n  truth: {truth or 'right'}\n  {verdict}: {report.findings or report.notes}")
+    record_property("verdicts", dict(seen))
+    print(dict(seen))
+    assert not wrong, "\n".join(wrong)
+    assert min(seen["right: holds"], seen["wrong: violated"]) >= PROGRAMS // 10, seen
