@@ -48,6 +48,11 @@ def add_token(redis: Any, user: str) -> None:
     redis.sadd(f"tokens:{user}", uuid.uuid4().hex)
 
 
+def issue_reset_link(redis: Any, user: str) -> None:
+    """It runs out by itself, and yet there are two of them."""
+    redis.set(f"reset:{uuid.uuid4().hex}", user, ex=3600)
+
+
 def append_log(redis: Any, line: str) -> None:
     redis.append("log", line + "\n")
 

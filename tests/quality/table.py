@@ -281,6 +281,7 @@ KEYS = [
     Case(keys.count_by_country, "IDM103", DUPLICATE, 4, {"country": "uk"}, ["redis"]),
     Case(keys.publish_to_stream, "IDM103", DUPLICATE, 4, {"order": "o7"}, ["redis"]),
     Case(keys.add_token, "IDM103", DUPLICATE, 4, {"user": "ada"}, ["redis"]),
+    Case(keys.issue_reset_link, "IDM103", DUPLICATE, 4, {"user": "ada"}, ["redis"]),
     Case(keys.append_log, "IDM103", DUPLICATE, 4, {"line": "done"}, ["redis"]),
     Case(
         keys.take_voucher,

@@ -712,6 +712,15 @@ CASES = [
         notes=("IDM401", "IDM402"),
     ),
     Case(
+        v.ship_under_lock_left_to_expire,
+        lambda w: v.ship_under_lock_left_to_expire(w.db, w.redis, 7),
+        uses="db redis",
+        on=PAIRS,
+        tables=v.SHOP,
+        seed=v.seed_order,
+        notes=("IDM401", "IDM402"),
+    ),
+    Case(
         v.ship_under_redis_lock,
         lambda w: v.ship_under_redis_lock(w.db, w.redis, 7),
         uses="db redis",
