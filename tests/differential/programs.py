@@ -6,7 +6,7 @@ The model knows what each act does and nothing of idemfuzz: a few dictionaries, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -37,6 +37,14 @@ SHORT_SECONDS, LONG_SECONDS = 30, 7 * 86400
 """A time to live that runs out before a redelivery may come, and one that does not."""
 
 
+STEPS = {
+    "move status": ("new", "done"),
+    "begin status": ("new", "working"),
+    "end status": ("working", "done"),
+}
+"""From which status to which."""
+
+
 class Leave(Exception):
     """The job ends here, and is content."""
 
@@ -62,14 +70,66 @@ class Act:
         return f"{self.verb} {self.name}{ex}{other}"
 
 
-Part = Act | tuple[Act, ...]
-"""An act outside the database, or the acts of one transaction."""
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Acts on the database that are committed together."""
+
+    acts: tuple[Act, ...]
+
+    def __str__(self) -> str:
+        return f"BEGIN {', '.join(map(str, self.acts))} COMMIT"
+
+
+@dataclass(frozen=True, slots=True)
+class Multi:
+    """Acts on Redis that are sent together."""
+
+    acts: tuple[Act, ...]
+
+    def __str__(self) -> str:
+        return f"MULTI {', '.join(map(str, self.acts))} EXEC"
+
+
+@dataclass(frozen=True, slots=True)
+class Swallowed:
+    """Whatever error comes of it, the job goes on."""
+
+    part: Part
+
+    def __str__(self) -> str:
+        return f"try {self.part} except pass"
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A lock is taken, and given back whatever happens in between."""
+
+    take: Act
+    body: tuple[Part, ...]
+
+    def __str__(self) -> str:
+        return f"{self.take}; try {'; '.join(map(str, self.body))} finally release {self.take.name}"
+
+
+Part = Act | Transaction | Multi | Swallowed | Locked
 
 SQL = ("add line", "add to count", "set status")
 """Work in the database."""
-CONDITIONAL = ("unless marked", "mark", "move status", "unless done", "unless flagged", "take")
-OUTSIDE = ("INCR", "SET", "RPUSH", "SADD", "call")
-"""Work elsewhere."""
+CONDITIONAL = (
+    "unless marked",
+    "mark",
+    "move status",
+    "begin status",
+    "end status",
+    "unless done",
+    "unless flagged",
+    "take",
+)
+"""What may raise ``otherwise``."""
+KEYS = ("INCR", "SET", "RPUSH", "SADD", "push once")
+"""Work in Redis."""
+OUTSIDE = (*KEYS, "call")
+"""Work that no transaction takes back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,46 +139,79 @@ class Program:
     parts: tuple[Part, ...]
 
     def __str__(self) -> str:
-        return "; ".join(
-            f"BEGIN {', '.join(map(str, part))} COMMIT" if isinstance(part, tuple) else str(part)
-            for part in self.parts
-        )
+        return "; ".join(map(str, self.parts))
+
+    def flat(self) -> Iterator[Act | Transaction | Multi]:
+        """Its parts without what is around them."""
+        todo = list(self.parts)
+        while todo:
+            match todo.pop():
+                case Swallowed(part):
+                    todo.append(part)
+                case Locked(take, body):
+                    todo += [take, *body]
+                case other:
+                    yield other  # type: ignore[misc]
 
     @property
     def is_plain(self) -> bool:
         """Whether each transaction is one statement, so that other runs see all of it or nothing."""
-        return all(len(part) == 1 for part in self.parts if isinstance(part, tuple))
+        return all(len(part.acts) == 1 for part in self.flat() if isinstance(part, Transaction))
 
     @property
     def hastens(self) -> bool:
         """Whether something in it runs out soon."""
-        acts = [act for part in self.parts for act in (part if isinstance(part, tuple) else (part,))]
+        acts = [act for part in self.flat() for act in ([part] if isinstance(part, Act) else part.acts)]
         return any(act.seconds == SHORT_SECONDS for act in acts)
 
 
 class World(Protocol):
     """Where a program is performed."""
 
-    def act(self, act: Act, transaction: Any = None) -> None: ...
+    def act(self, act: Act) -> None: ...
 
-    def transaction(self) -> Any: ...
+    def multi(self, acts: tuple[Act, ...]) -> None: ...
+
+    def transaction(self, acts: tuple[Act, ...]) -> None: ...
 
 
 def perform(program: Program, world: World) -> None:
     """Run it once, as a worker would."""
     try:
         for part in program.parts:
-            if isinstance(part, Act):
-                world.act(part)
-                continue
-            with world.transaction() as transaction:
-                for act in part:
-                    world.act(act, transaction)
+            _perform(part, world)
     except Leave:
         return
 
 
+def _perform(part: Part, world: World) -> None:
+    match part:
+        case Act():
+            world.act(part)
+        case Transaction(acts):
+            world.transaction(acts)
+        case Multi(acts):
+            world.multi(acts)
+        case Swallowed(inner):
+            try:
+                _perform(inner, world)
+            except (Leave, Busy):
+                raise
+            except Exception:
+                pass
+        case Locked(take, body):
+            world.act(take)
+            try:
+                for inner in body:
+                    _perform(inner, world)
+            finally:
+                world.act(Act("release", take.name))
+
+
 # -- the real world --------------------------------------------------------------------------------------------------
+
+
+_PUSH_ONCE = "if redis.call('SETNX', KEYS[1], '1') == 1 then redis.call('RPUSH', KEYS[2], 'done') end"
 
 
 class Reality:
@@ -127,37 +220,46 @@ class Reality:
     def __init__(self, db: Engine, redis: Any, gateway: Any) -> None:
         self._db, self._redis, self._gateway = db, redis, gateway
 
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self, acts: tuple[Act, ...]) -> None:
         with self._db.begin() as connection:
-            yield connection
+            for act in acts:
+                self._statement(act, connection)
 
-    def act(self, act: Act, transaction: Connection | None = None) -> None:
-        if transaction is not None:
-            self._statement(act, transaction)
-            return
+    def multi(self, acts: tuple[Act, ...]) -> None:
+        with self._redis.pipeline() as pipeline:
+            for act in acts:
+                self._command(act, pipeline)
+            pipeline.execute()
+
+    def act(self, act: Act) -> None:
+        if act.verb == "call":
+            self._gateway.charge(act.name)
+        else:
+            self._command(act, self._redis)
+
+    def _command(self, act: Act, redis: Any) -> None:
         key = f"{act.verb.lower()}:{act.name}"
         match act.verb:
             case "INCR":
-                self._redis.incr(key)
+                redis.incr(key)
             case "SET":
-                self._redis.set(key, "done")
+                redis.set(key, "done")
             case "RPUSH":
-                self._redis.rpush(key, "done")
+                redis.rpush(key, "done")
             case "SADD":
-                self._redis.sadd(key, "done")
-            case "call":
-                self._gateway.charge(act.name)
+                redis.sadd(key, "done")
+            case "push once":
+                redis.eval(_PUSH_ONCE, 2, f"pushed:{act.name}", key)
             case "flag":
-                self._redis.set(f"flag:{act.name}", "1", ex=act.seconds)
+                redis.set(f"flag:{act.name}", "1", ex=act.seconds)
             case "unless flagged":
-                if self._redis.get(f"flag:{act.name}") is not None:
+                if redis.get(f"flag:{act.name}") is not None:
                     raise act.otherwise
             case "take":
-                if not self._redis.set(f"flag:{act.name}", "1", nx=True, ex=act.seconds):
+                if not redis.set(f"flag:{act.name}", "1", nx=True, ex=act.seconds):
                     raise act.otherwise
             case "release":
-                self._redis.delete(f"flag:{act.name}")
+                redis.delete(f"flag:{act.name}")
             case _:
                 raise AssertionError(act)
 
@@ -171,9 +273,10 @@ class Reality:
                 connection.execute(one_more)
             case "set status":
                 connection.execute(update(orders).where(mine).values(status="done"))
-            case "move status":
-                new = update(orders).where(mine, orders.c.status == "new").values(status="done")
-                if not connection.execute(new).rowcount:
+            case "move status" | "begin status" | "end status":
+                before, after = STEPS[act.verb]
+                moved = update(orders).where(mine, orders.c.status == before).values(status=after)
+                if not connection.execute(moved).rowcount:
                     raise act.otherwise
             case "unless done":
                 if connection.scalar(select(orders.c.status).where(mine)) == "done":
@@ -221,31 +324,35 @@ class State:
     def lasting(self) -> Any:
         """What of it a person would miss, in a form that can be compared: what runs out is none of it."""
         keys = {key: value for key, value in self.keys.items() if key not in self.ends}
-        return deepcopy((sorted(self.db.lines), self.db.marks, self.db.counts, self.db.orders, keys, sorted(self.calls)))
+        return deepcopy(
+            (sorted(self.db.lines), self.db.marks, self.db.counts, self.db.orders, keys, sorted(self.calls))
+        )
 
 
 class Model:
-    """One run in a `State` that others may share. ``before`` is called at each point at which others may come in, or an end."""
+    """One run in a `State` that others may share. Each thing that it does is done within a ``step``."""
 
-    def __init__(self, state: State, before: Callable[[], None]) -> None:
-        self._state, self._before = state, before
+    def __init__(self, state: State, step: Callable[[], AbstractContextManager[None]]) -> None:
+        self._state, self._step = state, step
 
-    @contextmanager
-    def transaction(self) -> Iterator[list[Act]]:
+    def transaction(self, acts: tuple[Act, ...]) -> None:
         """All of it takes place at once: exact for one statement, and for several where nobody else is there."""
-        noted: list[Act] = []
-        yield noted
-        self._before()
-        db = deepcopy(self._state.db)
-        for act in noted:
-            self._statement(act, db)
-        self._state.db = db
+        with self._step():
+            db = deepcopy(self._state.db)
+            for act in acts:
+                self._statement(act, db)
+            self._state.db = db
 
-    def act(self, act: Act, transaction: list[Act] | None = None) -> None:
-        if transaction is not None:
-            transaction.append(act)
-            return
-        self._before()
+    def multi(self, acts: tuple[Act, ...]) -> None:
+        with self._step():
+            for act in acts:
+                self._command(act)
+
+    def act(self, act: Act) -> None:
+        with self._step():
+            self._command(act)
+
+    def _command(self, act: Act) -> None:
         keys, key, flag = self._state.keys, f"{act.verb.lower()}:{act.name}", f"flag:{act.name}"
         match act.verb:
             case "INCR":
@@ -256,6 +363,10 @@ class Model:
                 keys.setdefault(key, []).append("done")
             case "SADD":
                 keys.setdefault(key, set()).add("done")
+            case "push once":
+                if f"pushed:{act.name}" not in keys:
+                    keys[f"pushed:{act.name}"] = "1"
+                    keys[key] = ["done"]
             case "call":
                 self._state.calls.append(act.name)
             case "flag":
@@ -285,10 +396,11 @@ class Model:
                 db.counts[act.name] += 1
             case "set status":
                 db.orders[act.name] = "done"
-            case "move status":
-                if db.orders[act.name] != "new":
+            case "move status" | "begin status" | "end status":
+                before, after = STEPS[act.verb]
+                if db.orders[act.name] != before:
                     raise act.otherwise
-                db.orders[act.name] = "done"
+                db.orders[act.name] = after
             case "unless done":
                 if db.orders[act.name] == "done":
                     raise act.otherwise

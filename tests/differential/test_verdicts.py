@@ -16,28 +16,32 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from nightly import NIGHTLY
 from sqlalchemy import insert
 
 from differential.programs import (
+    KEYS,
     LONG_SECONDS,
     NAMES,
-    OUTSIDE,
     SHORT_SECONDS,
     SQL,
     Act,
     Busy,
     Leave,
+    Locked,
+    Multi,
     Part,
     Program,
     Reality,
+    Swallowed,
+    Transaction,
     counts,
     metadata,
     orders,
     perform,
 )
-from differential.truth import breaks
+from differential.truth import breaks, does_something
 from idemfuzz import Report, check
-from nightly import NIGHTLY
 
 PROGRAMS = int(os.environ.get("IDEMFUZZ_DIFFERENTIAL_PROGRAMS", "300" if NIGHTLY else "40"))
 SEED = int(os.environ.get("IDEMFUZZ_DIFFERENTIAL_SEED", "5"))
@@ -46,33 +50,48 @@ FAULTS = ("duplicate", "kill", "refused", "lost", "late")
 
 
 def programs(chance: random.Random, number: int) -> Iterator[Program]:
-    for _ in range(number):
-        yield program(chance)
+    while number:
+        made = program(chance)
+        if does_something(made):
+            number -= 1
+            yield made
 
 
 def program(chance: random.Random) -> Program:
     """Some work, and one way or none to keep a second run away."""
+    # Half of them do nearly only what may be done twice: else hardly any would be right.
     repeatable = chance.random() < 0.5
-    """Half of them do nearly only what may be done twice: else hardly any would be right."""
     if chance.random() < 0.3:
         acts = tuple(_sql(chance, repeatable) for _ in range(chance.randint(1, 3)))
-        work: list[Part] = [acts, *(_outside(chance, True) for _ in range(chance.randint(0, 2)))]
+        work: list[Part] = [Transaction(acts), *(_outside(chance, True) for _ in range(chance.randint(0, 2)))]
         chance.shuffle(work)
     else:
         work = [
-            _outside(chance, repeatable) if chance.random() < 0.5 else (_sql(chance, repeatable),)
+            _outside(chance, repeatable)
+            if chance.random() < 0.5
+            else Transaction((_sql(chance, repeatable),))
             for _ in range(chance.randint(1, 3))
         ]
-    way = chance.choice(WAYS)
-    return Program(tuple(way(chance, work)))
+    work = [Swallowed(part) if chance.random() < 0.07 else part for part in work]
+    return Program(tuple(chance.choice(WAYS)(chance, work)))
 
 
 def _sql(chance: random.Random, repeatable: bool) -> Act:
-    return Act("set status" if repeatable and chance.random() < 0.9 else chance.choice(SQL), chance.choice(NAMES))
+    return Act(
+        "set status" if repeatable and chance.random() < 0.9 else chance.choice(SQL), chance.choice(NAMES)
+    )
 
 
-def _outside(chance: random.Random, repeatable: bool) -> Act:
-    verbs = ("SET", "SADD") if repeatable and chance.random() < 0.9 else OUTSIDE
+def _outside(chance: random.Random, repeatable: bool) -> Part:
+    if chance.random() < 0.15:
+        return Multi(tuple(_key(chance, repeatable) for _ in range(2)))
+    if chance.random() < 0.15 and not repeatable:
+        return Act("call", chance.choice(NAMES))
+    return _key(chance, repeatable)
+
+
+def _key(chance: random.Random, repeatable: bool) -> Act:
+    verbs = ("SET", "SADD", "push once") if repeatable and chance.random() < 0.9 else KEYS
     return Act(chance.choice(verbs), chance.choice(NAMES))
 
 
@@ -81,9 +100,15 @@ def _nothing(chance: random.Random, work: list[Part]) -> list[Part]:
 
 
 def _flag(chance: random.Random, work: list[Part]) -> list[Part]:
-    """Look whether it is there; set it somewhere."""
+    """Look whether it is there; set it somewhere, or together with some work."""
     parts = list(work)
-    parts.insert(chance.randint(0, len(work)), Act("flag", seconds=_seconds(chance)))
+    flag = Act("flag", seconds=_seconds(chance))
+    place = chance.randint(0, len(work))
+    there = parts[place] if place < len(parts) else None
+    if isinstance(there, Act) and there.verb in KEYS:
+        parts[place] = Multi((there, flag))
+    else:
+        parts.insert(place, flag)
     return [Act("unless flagged", otherwise=_otherwise(chance)), *parts]
 
 
@@ -92,14 +117,22 @@ def _claim(chance: random.Random, work: list[Part]) -> list[Part]:
 
 
 def _lock(chance: random.Random, work: list[Part]) -> list[Part]:
-    return [Act("take", seconds=_seconds(chance), otherwise=Busy), *work, Act("release")]
+    take = Act("take", seconds=_seconds(chance), otherwise=Busy)
+    return [Locked(take, tuple(work))] if chance.random() < 0.5 else [take, *work, Act("release")]
 
 
 def _precondition(chance: random.Random, work: list[Part]) -> list[Part]:
     """A row that says whose turn it is: in a transaction of its own or with other work, first or later."""
-    move = chance.choice([Act("move status", "a"), Act("mark", "a")])
-    move = Act(move.verb, move.name, otherwise=_otherwise(chance))
-    return _put(chance, work, move, first=chance.random() < 0.6)
+    verb = chance.choice(["move status", "mark"])
+    return _put(chance, work, Act(verb, otherwise=_otherwise(chance)), first=chance.random() < 0.6)
+
+
+def _phases(chance: random.Random, work: list[Part]) -> list[Part]:
+    """new, working, done: each step asks for the one before."""
+    begin, end = (Act(verb, otherwise=_otherwise(chance)) for verb in ("begin status", "end status"))
+    done = Transaction((Act("unless done"),))
+    parts = [Transaction((begin,)), *_put(chance, work, end, first=False)]
+    return [done, *parts] if chance.random() < 0.5 else parts
 
 
 def _look(chance: random.Random, work: list[Part]) -> list[Part]:
@@ -110,7 +143,7 @@ def _look(chance: random.Random, work: list[Part]) -> list[Part]:
             (Act("unless marked", otherwise=_otherwise(chance)), Act("mark", otherwise=_otherwise(chance))),
         ]
     )
-    return [(look,), *_put(chance, work, write, first=False)]
+    return [Transaction((look,)), *_put(chance, work, write, first=False)]
 
 
 def _locked_precondition(chance: random.Random, work: list[Part]) -> list[Part]:
@@ -120,12 +153,14 @@ def _locked_precondition(chance: random.Random, work: list[Part]) -> list[Part]:
 def _put(chance: random.Random, work: list[Part], act: Act, *, first: bool) -> list[Part]:
     """The act in a transaction of its own, or at the head of one that is there."""
     parts = list(work)
-    there = [index for index, part in enumerate(parts) if isinstance(part, tuple)]
+    there = [index for index, part in enumerate(parts) if isinstance(part, Transaction)]
     if there and chance.random() < 0.6:
         index = there[0] if first else chance.choice(there)
-        parts[index] = (act, *parts[index])  # type: ignore[misc]
+        transaction = parts[index]
+        assert isinstance(transaction, Transaction)
+        parts[index] = Transaction((act, *transaction.acts))
     else:
-        parts.insert(0 if first else chance.randint(0, len(parts)), (act,))
+        parts.insert(0 if first else chance.randint(0, len(parts)), Transaction((act,)))
     return parts
 
 
@@ -136,6 +171,7 @@ WAYS: tuple[Callable[[random.Random, list[Part]], list[Part]], ...] = (
     _lock,
     _precondition,
     _precondition,
+    _phases,
     _look,
     _locked_precondition,
 )
@@ -165,6 +201,11 @@ def judged(db: Any, redis: Any, program: Program) -> Report:
     )
 
 
+def shown(report: Report) -> str:
+    found = [f"{f.code} {f.summary} by {f.counterexample.plan}" for f in report.findings]
+    return "; ".join(found or map(str, report.notes))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stacks", ["sqlite+fakeredis", "postgresql+valkey", "mariadb+redis"], indirect=True)
 def test_the_verdict_is_the_truth(stacks: Any, record_property: Callable[[str, object], None]) -> None:
@@ -181,7 +222,7 @@ def test_the_verdict_is_the_truth(stacks: Any, record_property: Callable[[str, o
         verdict = str(report.verdict)
         seen[f"{'wrong' if truth else 'right'}: {verdict}"] += 1
         if verdict != ("violated" if truth else "holds"):
-            wrong.append(f"{number}: {program}\n  truth: {truth or 'right'}\n  {verdict}: {report.findings or report.notes}")
+            wrong.append(f"{number}: {program}\n  truth: {truth or 'right'}\n  {verdict}: {shown(report)}")
     record_property("verdicts", dict(seen))
     print(dict(seen))
     assert not wrong, "\n".join(wrong)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from greenlet import getcurrent, greenlet
@@ -14,16 +16,67 @@ WINDOW_SECONDS = 3600.0
 LAPSE_SECONDS = 31.0
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """The worker is gone; nothing of the job's own sees it."""
+
+
+class Broken(Exception):
+    """The connection broke; the job sees that, and not whether what it did took place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What befalls one run, and at which of its steps (from 0)."""
+
+    kind: str
+    """killed, refused (before the step), or lost (after it)."""
+    step: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} at step {self.step}"
+
+
+class Run:
+    """Counts the steps of one run, and lets its fault strike."""
+
+    def __init__(self, fault: Fault | None = None, before: Callable[[], None] = lambda: None) -> None:
+        self.steps = 0
+        self._fault, self._before = fault, before
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        self._before()
+        if self._fault == Fault("killed", self.steps):
+            raise Killed  # And again, at whatever its `finally` would do.
+        self.steps += 1
+        if self._fault == Fault("refused", self.steps - 1):
+            raise Broken
+        yield
+        if self._fault == Fault("lost", self.steps - 1):
+            raise Broken
+
+    def end(self) -> None:
+        """After its last step it is not acknowledged yet."""
+        if self._fault == Fault("killed", self.steps):
+            raise Killed
+
+
+def does_something(program: Program) -> bool:
+    """Whether one clean run of it ends well, and leaves something."""
+    state = State()
+    try:
+        perform(program, Model(state, Run()))
+    except Busy:
+        return False
+    return bool(state.lasting != State().lasting)
 
 
 def breaks(program: Program) -> str | None:
     """What breaks the program, in words; None if all that may happen leaves what one clean run leaves."""
-    state = State()
-    steps = _alone(program, state)
+    state, run = State(), Run()
+    perform(program, Model(state, run))
     wanted = state.lasting
-    for what, history in _histories(program, steps):
+    for what, history in _histories(program, run.steps):
         state = State()
         history(state)
         if state.lasting != wanted:
@@ -35,40 +88,23 @@ History = Callable[[State], None]
 
 
 def _histories(program: Program, steps: int) -> Iterator[tuple[str, History]]:
-    yield "delivered twice", lambda state: _in_turn(program, state, None, None)
-    yield "delivered three times", lambda state: _in_turn(program, state, None, None, None)
+    yield "delivered twice", lambda state: _in_turn(program, state, 2)
+    yield "delivered three times", lambda state: _in_turn(program, state, 3)
     yield "delivered again late", lambda state: _late(program, state)
-    for end in range(steps + 1):
-        yield f"killed before step {end}", lambda state, end=end: _until_done(program, state, end)
+    for step in range(steps + 1):
+        for kind in ("killed", "refused", "lost"):
+            fault = Fault(kind, step)
+            yield str(fault), lambda state, fault=fault: _until_done(program, state, fault)
         for again in range(steps + 1):
-            yield (
-                f"killed before step {end}, then before step {again}",
-                lambda state, end=end, again=again: _until_done(program, state, end, again),
-            )
-    if not program.is_plain:
-        return
-    yield from _together(program, steps)
+            both = (Fault("killed", step), Fault("killed", again))
+            yield f"{both[0]}, then {both[1]}", lambda state, both=both: _until_done(program, state, *both)
+    if program.is_plain:
+        yield from _together(program, steps)
 
 
-def _alone(program: Program, state: State, kill_before: int | None = None) -> int:
-    """Run it once; how many steps it took."""
-    steps = 0
-
-    def before() -> None:
-        nonlocal steps
-        if steps == kill_before:
-            raise Killed
-        steps += 1
-
-    perform(program, Model(state, before))
-    if steps == kill_before:
-        raise Killed
-    return steps
-
-
-def _in_turn(program: Program, state: State, *kills: int | None) -> None:
-    for kill in kills:
-        _until_done(program, state, kill)
+def _in_turn(program: Program, state: State, times: int) -> None:
+    for _ in range(times):
+        _until_done(program, state)
 
 
 def _late(program: Program, state: State) -> None:
@@ -77,14 +113,16 @@ def _late(program: Program, state: State) -> None:
     _until_done(program, state)
 
 
-def _until_done(program: Program, state: State, *kills: int | None, attempts: int = ATTEMPTS) -> None:
+def _until_done(program: Program, state: State, *faults: Fault, attempts: int = ATTEMPTS) -> None:
     """Delivered until it succeeds or the attempts have run out; before the last one, time passes."""
     for attempt in range(attempts):
         if attempt and attempt == attempts - 1:
             state.pass_by(WINDOW_SECONDS)
+        run = Run(faults[attempt] if attempt < len(faults) else None)
         try:
-            _alone(program, state, kills[attempt] if attempt < len(kills) else None)
-        except (Killed, Busy):
+            perform(program, Model(state, run))
+            run.end()
+        except (Killed, Broken, Busy):
             continue
         return
 
@@ -116,22 +154,18 @@ def _schedules(first: int, second: int) -> Iterator[str]:
 def _overlap(program: Program, state: State, schedule: str, kill: int | None, lapse: int | None) -> None:
     """Two runs take turns; the first may be killed. Who failed is delivered again when both have ended."""
     failed: list[str] = []
-    taken = {"1": 0, "2": 0}
+    home = getcurrent()
 
-    def run(name: str) -> None:
-        def before() -> None:
-            home.switch()
-            if name == "1" and taken[name] == kill:
-                raise Killed
-            taken[name] += 1
-
+    def execute(name: str) -> None:
+        fault = Fault("killed", kill) if name == "1" and kill is not None else None
+        run = Run(fault, before=home.switch)
         try:
-            perform(program, Model(state, before))
+            perform(program, Model(state, run))
+            run.end()
         except (Killed, Busy):
             failed.append(name)
 
-    home = getcurrent()
-    runs: dict[str, Any] = {name: greenlet(lambda name=name: run(name)) for name in "12"}
+    runs: dict[str, Any] = {name: greenlet(lambda name=name: execute(name)) for name in "12"}
     for name in "12":
         runs[name].switch()
     for position, name in enumerate([*schedule, *"12" * (2 * len(schedule))]):
@@ -139,7 +173,6 @@ def _overlap(program: Program, state: State, schedule: str, kill: int | None, la
             state.pass_by(LAPSE_SECONDS)
         if not runs[name].dead:
             runs[name].switch()
-    if kill is not None and "1" not in failed:
-        failed.append("1")
+    assert all(run.dead for run in runs.values())
     for _ in failed:
         _until_done(program, state, attempts=ATTEMPTS - 1)
