@@ -34,9 +34,11 @@ def test_the_guard_that_carries_is_named(case: Case, store: str, world: World) -
         report = idemfuzz.check(lambda: case.scenario(world), job=case.job, stores=handed, **options)
 
     assert report.proof is not None, report.notes
-    found = {" & ".join(sorted(guard.name for guard in r.guards)): str(r.role) for r in report.proof.removals}
+    removals = {" & ".join(sorted(guard.name for guard in r.guards)): r for r in report.proof.removals}
+    found = {name: str(removal.role) for name, removal in removals.items()}
     expected = PROOFS[case.title]
-    assert found == expected.get(store, expected["*"]), report.proof
+    told = [f"{name}: {r.role} {r.why or r.shown} ({r.plan})" for name, r in removals.items()]
+    assert found == expected.get(store, expected["*"]), "\n".join(told)
 
 
 def test_the_table_speaks_of_cases_that_are_there() -> None:
