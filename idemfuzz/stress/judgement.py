@@ -223,10 +223,14 @@ class Judgement:
                 kept.tell(story_of(owner, ledger, self._arguments))
 
     def _suspect(self, kept: _Found, ledger: Ledger) -> None:
-        """Nobody's own, as a counter of all: the jobs that were run again, or cut, are those that can have done it."""
-        for job, messages in ledger.jobs.items():
-            runs = [run for message in messages for run in message.runs]
-            if len(runs) > 1 and (cause := cause_of(messages)):
+        """Nobody's own, as a counter of all: the jobs that were run again are those that can have done it, first those that were cut."""
+        runs_of = {
+            job: [run for message in messages for run in message.runs]
+            for job, messages in ledger.jobs.items()
+        }
+        for job in sorted(runs_of, key=lambda job: not any(run.struck for run in runs_of[job])):
+            messages = ledger.of_job(job)
+            if len(runs_of[job]) > 1 and (cause := cause_of(messages)):
                 kept.causes[cause] += 1
                 if len(kept.stories) < _STORIES_MAX:
                     kept.tell(story_of(job, ledger, self._arguments))

@@ -5,8 +5,8 @@ The model knows what each act does and nothing of idemfuzz: a few dictionaries, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -329,10 +329,20 @@ class State:
         )
 
 
+class Step(Protocol):
+    """What surrounds each thing that a run does."""
+
+    def __call__(self) -> AbstractContextManager[None]: ...
+
+    @property
+    def is_resent(self) -> bool:
+        """Whether a client sends what is under way to Redis twice."""
+
+
 class Model:
     """One run in a `State` that others may share. Each thing that it does is done within a ``step``."""
 
-    def __init__(self, state: State, step: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, state: State, step: Step) -> None:
         self._state, self._step = state, step
 
     def transaction(self, acts: tuple[Act, ...]) -> None:
@@ -345,11 +355,14 @@ class Model:
 
     def multi(self, acts: tuple[Act, ...]) -> None:
         with self._step():
-            for act in acts:
+            for act in acts * (2 if self._step.is_resent else 1):
                 self._command(act)
 
     def act(self, act: Act) -> None:
         with self._step():
+            if self._step.is_resent and act.verb != "call":
+                with suppress(Leave, Busy):
+                    self._command(act)  # Its reply is lost: the job sees that to the second one.
             self._command(act)
 
     def _command(self, act: Act) -> None:

@@ -29,7 +29,7 @@ class Fault:
     """What befalls one run, and at which of its steps (from 0)."""
 
     kind: str
-    """killed, refused (before the step), or lost (after it)."""
+    """killed, refused (before the step), lost (after it), or resent (to Redis)."""
     step: int
 
     def __str__(self) -> str:
@@ -54,6 +54,10 @@ class Run:
         yield
         if self._fault == Fault("lost", self.steps - 1):
             raise Broken
+
+    @property
+    def is_resent(self) -> bool:
+        return self._fault == Fault("resent", self.steps - 1)
 
     def end(self) -> None:
         """After its last step it is not acknowledged yet."""
@@ -92,7 +96,7 @@ def _histories(program: Program, steps: int) -> Iterator[tuple[str, History]]:
     yield "delivered three times", lambda state: _in_turn(program, state, 3)
     yield "delivered again late", lambda state: _late(program, state)
     for step in range(steps + 1):
-        for kind in ("killed", "refused", "lost"):
+        for kind in ("killed", "refused", "lost", "resent"):
             fault = Fault(kind, step)
             yield str(fault), lambda state, fault=fault: _until_done(program, state, fault)
         for again in range(steps + 1):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from idemfuzz.checkers import Noise
 from idemfuzz.model import Difference, DifferenceKind, Fact, FactKind
 from idemfuzz.stress.doings import is_taken, strange_executions
@@ -32,6 +34,30 @@ def test_a_value_that_has_changed_says_nothing() -> None:
     assert OWNERS.of(changed) is None
     mine = Difference(DifferenceKind.CHANGED, "db", "o", expected=_row(n=4, paid=1), actual=_row(n=4, paid=2))
     assert OWNERS.of(mine) == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "owner"),
+    [
+        ("billed:o-28", "1", 28),
+        ("billed:o-2", "1", 2),
+        ("o-28-billed", "o-2", 28),
+        ("seen", "o-2, o-28", None),
+        ("seen", "by o-3", 3),
+        ("by_o-3x", "", 3),
+        ("all", "", None),
+    ],
+)
+def test_a_key_with_an_argument_in_its_name_is_its_jobs(key: str, value: str, owner: int | None) -> None:
+    """Goal: "o-28" is not "o-2", though the one begins with the other: else both have a claim, and the story told is anybody's."""
+    owners = Owners(lambda n: ((f"o-{n}", ["tea"]), {}), range(40), Noise())
+    fact = Fact("redis", FactKind.KEY, "billed:o-*", {"key": key, "value": value}, ("key",))
+    assert owners.of(Difference(DifferenceKind.MISSING, "redis", fact.group, expected=fact)) == owner
+
+
+def test_a_number_in_the_name_of_a_key_is_an_argument_and_what_it_counts_to_is_none() -> None:
+    fact = Fact("redis", FactKind.KEY, "order:*:tries", {"key": "order:7:tries", "value": "3"}, ("key",))
+    assert OWNERS.of(Difference(DifferenceKind.EXTRA, "redis", fact.group, actual=fact)) == 6
 
 
 def test_a_message_that_somebody_else_has_run_is_told() -> None:
