@@ -16,6 +16,8 @@ __all__ = ["Ended", "Ledger", "Message", "Run"]
 _EFFECTS_MAX = 60
 """Of one Execution; a story shows no more."""
 _LATENCIES_MAX = 20_000
+_DEADLY = {"kill-horse", "kill-both"}
+"""The faults that end at once the process which runs the job."""
 
 
 class Ended:
@@ -41,6 +43,7 @@ class Run:
     struck: str | None = None
     """Fault and place, if one hit it."""
     fault: str | None = None
+    struck_at: float | None = None
     effects: list[Mapping[str, Any]] = field(default_factory=list)
     effects_left_out: int = 0
     doubtful: Mapping[str, Any] | None = None
@@ -173,7 +176,8 @@ class Ledger:
             self.strikes[event["kind"]] += 1
             known = self.live.get(event["execution"] or "")
             if known is not None:
-                known[0].struck, known[0].fault = event["where"], event["kind"]
+                run = known[0]
+                run.struck, run.fault, run.struck_at = event["where"], event["kind"], event["at"]
             else:
                 self._message(event["job"], _job_of(event["job"])).popped = True
         elif kind == "requeued":
@@ -181,9 +185,10 @@ class Ledger:
             self.counts["requeued"] += 1
 
     def died(self, name: str, at: float) -> None:
-        """The process of a live Execution is gone without a word."""
+        """The process of a live Execution is gone without a word. It was found so ``at``; if a fault killed it, it had ended then."""
         run, _ = self.live.pop(name)
-        run.ended, run.ending = at, Ended.KILLED
+        killed_at = run.struck_at if run.fault in _DEADLY else None
+        run.ended, run.ending = at if killed_at is None else killed_at, Ended.KILLED
         self.counts["killed"] += 1
         if run.doubtful is not None:
             self.counts["doubtful calls"] += 1

@@ -42,9 +42,8 @@ def story_of(job: int, ledger: Ledger, arguments: Arguments) -> Story:
                 if effect["access"] != "read":
                     detail = effect["detail"] + (f" → {effect['outcome']}" if effect["outcome"] else "")
                     entries.append(TimelineEntry(effect["at"] - begin, effect["label"], who, detail))
-            if run.struck:
-                last = max([run.started, *(e["at"] for e in run.effects)])
-                entries.append(TimelineEntry(last - begin, "struck", who, run.struck))
+            if run.struck and run.struck_at is not None:
+                entries.append(TimelineEntry(run.struck_at - begin, "struck", who, run.struck))
             if run.ended is not None:
                 entries.append(TimelineEntry(run.ended - begin, f"ended: {run.ending}", who, run.error or ""))
     entries.sort(key=lambda entry: entry.at)

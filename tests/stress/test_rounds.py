@@ -7,6 +7,7 @@ import pytest
 from idemfuzz.stress import Settings
 from idemfuzz.stress.ledger import Ended, Ledger
 from idemfuzz.stress.storm import Round, messages_of, rounds_of
+from idemfuzz.stress.story import cause_of
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,32 @@ def test_a_message_that_was_taken_and_not_begun_is_owed() -> None:
     ledger = Ledger()
     ledger.sending("stress-0-0-0r0", 0, 1.0)
     assert ledger.owes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "together"), [("kill-horse", False), ("kill-both", False), ("kill-worker", True)]
+)
+def test_who_is_killed_has_ended_then_and_not_when_it_is_found_dead(kind: str, together: bool) -> None:
+    """Goal: a redelivery that comes at once does not overlap a dead horse, and does overlap an orphan."""
+    ledger = Ledger()
+    ledger.sending("stress-0-0-0r0", 0, 1.0)
+    started = {"event": "started", "job": "stress-0-0-0r0", "worker": "w", "worker_pid": 1, "pid": 2}
+    ledger.heard({**started, "execution": "2.1", "at": 1.0})
+    ledger.heard(
+        {
+            "event": "struck",
+            "execution": "2.1",
+            "job": "stress-0-0-0r0",
+            "kind": kind,
+            "where": kind,
+            "at": 1.5,
+        }
+    )
+    ledger.heard({**started, "execution": "3.1", "at": 1.6})
+    ledger.died("2.1", 2.0)
+    (message,) = ledger.of_job(0)
+    assert message.overlaps is together
+    assert ("two executions at once" in cause_of([message])) is together
 
 
 def _execute(ledger: Ledger, job_id: str, name: str, *, ended: float = 2.0, effects: int = 1) -> None:
