@@ -5,6 +5,7 @@ The model knows what each act does and nothing of idemfuzz: a few dictionaries, 
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from copy import deepcopy
@@ -113,7 +114,7 @@ class Locked:
 
 Part = Act | Transaction | Multi | Swallowed | Locked
 
-SQL = ("add line", "add to count", "set status")
+SQL = ("add line", "add to count", "set status", "add token", "read count", "write count")
 """Work in the database."""
 CONDITIONAL = (
     "unless marked",
@@ -126,7 +127,7 @@ CONDITIONAL = (
     "take",
 )
 """What may raise ``otherwise``."""
-KEYS = ("INCR", "SET", "RPUSH", "SADD", "push once")
+KEYS = ("INCR", "SET", "RPUSH", "SADD", "push once", "SET token", "SADD token")
 """Work in Redis."""
 OUTSIDE = (*KEYS, "call")
 """Work that no transaction takes back."""
@@ -219,6 +220,7 @@ class Reality:
 
     def __init__(self, db: Engine, redis: Any, gateway: Any) -> None:
         self._db, self._redis, self._gateway = db, redis, gateway
+        self._read = dict.fromkeys(NAMES, 0)
 
     def transaction(self, acts: tuple[Act, ...]) -> None:
         with self._db.begin() as connection:
@@ -240,6 +242,10 @@ class Reality:
     def _command(self, act: Act, redis: Any) -> None:
         key = f"{act.verb.lower()}:{act.name}"
         match act.verb:
+            case "SET token":
+                redis.set(key, uuid.uuid4().hex)
+            case "SADD token":
+                redis.sadd(key, uuid.uuid4().hex)
             case "INCR":
                 redis.incr(key)
             case "SET":
@@ -268,6 +274,15 @@ class Reality:
         match act.verb:
             case "add line":
                 connection.execute(insert(lines).values(name=act.name))
+            case "add token":
+                connection.execute(insert(lines).values(name=uuid.uuid4().hex[:20]))
+            case "read count":
+                self._read[act.name] = connection.scalar(
+                    select(counts.c.value).where(counts.c.name == act.name)
+                )
+            case "write count":
+                one_more = self._read[act.name] + 1
+                connection.execute(update(counts).where(counts.c.name == act.name).values(value=one_more))
             case "add to count":
                 one_more = update(counts).where(counts.c.name == act.name).values(value=counts.c.value + 1)
                 connection.execute(one_more)
@@ -344,6 +359,7 @@ class Model:
 
     def __init__(self, state: State, step: Step) -> None:
         self._state, self._step = state, step
+        self._read = dict.fromkeys(NAMES, 0)
 
     def transaction(self, acts: tuple[Act, ...]) -> None:
         """All of it takes place at once: exact for one statement, and for several where nobody else is there."""
@@ -374,6 +390,10 @@ class Model:
                 keys[key] = "done"
             case "RPUSH":
                 keys.setdefault(key, []).append("done")
+            case "SET token":
+                keys[key] = "a token"
+            case "SADD token":
+                keys.setdefault(key, []).append("a token")
             case "SADD":
                 keys.setdefault(key, set()).add("done")
             case "push once":
@@ -405,6 +425,12 @@ class Model:
         match act.verb:
             case "add line":
                 db.lines.append(act.name)
+            case "add token":
+                db.lines.append("a token")
+            case "read count":
+                self._read[act.name] = db.counts[act.name]
+            case "write count":
+                db.counts[act.name] = self._read[act.name] + 1
             case "add to count":
                 db.counts[act.name] += 1
             case "set status":

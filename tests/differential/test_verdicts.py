@@ -92,7 +92,7 @@ def _outside(chance: random.Random, repeatable: bool) -> Part:
 
 
 def _key(chance: random.Random, repeatable: bool) -> Act:
-    verbs = ("SET", "SADD", "push once") if repeatable and chance.random() < 0.9 else KEYS
+    verbs = ("SET", "SADD", "push once", "SET token") if repeatable and chance.random() < 0.9 else KEYS
     return Act(chance.choice(verbs), chance.choice(NAMES))
 
 
