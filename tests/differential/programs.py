@@ -12,7 +12,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, insert, select, update
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 metadata = MetaData()
@@ -167,46 +167,55 @@ class Program:
 
 
 class World(Protocol):
-    """Where a program is performed."""
+    """Where a program is performed. Only an asynchronous one really waits."""
 
-    def act(self, act: Act) -> None: ...
+    async def act(self, act: Act) -> None: ...
 
-    def multi(self, acts: tuple[Act, ...]) -> None: ...
+    async def multi(self, acts: tuple[Act, ...]) -> None: ...
 
-    def transaction(self, acts: tuple[Act, ...]) -> None: ...
+    async def transaction(self, acts: tuple[Act, ...]) -> None: ...
 
 
-def perform(program: Program, world: World) -> None:
+async def perform(program: Program, world: World) -> None:
     """Run it once, as a worker would."""
     try:
         for part in program.parts:
-            _perform(part, world)
+            await _perform(part, world)
     except Leave:
         return
 
 
-def _perform(part: Part, world: World) -> None:
+def perform_at_once(program: Program, world: World) -> None:
+    """The same in a world that never waits."""
+    try:
+        perform(program, world).send(None)
+    except StopIteration:
+        return
+    raise AssertionError("it has waited")
+
+
+async def _perform(part: Part, world: World) -> None:
     match part:
         case Act():
-            world.act(part)
+            await world.act(part)
         case Transaction(acts):
-            world.transaction(acts)
+            await world.transaction(acts)
         case Multi(acts):
-            world.multi(acts)
+            await world.multi(acts)
         case Swallowed(inner):
             try:
-                _perform(inner, world)
+                await _perform(inner, world)
             except (Leave, Busy):
                 raise
             except Exception:
                 pass
         case Locked(take, body):
-            world.act(take)
+            await world.act(take)
             try:
                 for inner in body:
-                    _perform(inner, world)
+                    await _perform(inner, world)
             finally:
-                world.act(Act("release", take.name))
+                await world.act(Act("release", take.name))
 
 
 # -- the real world --------------------------------------------------------------------------------------------------
@@ -218,56 +227,62 @@ _PUSH_ONCE = "if redis.call('SETNX', KEYS[1], '1') == 1 then redis.call('RPUSH',
 class Reality:
     """Real stores, or what stands in for them in a test."""
 
-    def __init__(self, db: Engine, redis: Any, gateway: Any) -> None:
+    def __init__(self, db: Any, redis: Any, gateway: Any) -> None:
         self._db, self._redis, self._gateway = db, redis, gateway
         self._read = dict.fromkeys(NAMES, 0)
 
-    def transaction(self, acts: tuple[Act, ...]) -> None:
+    async def transaction(self, acts: tuple[Act, ...]) -> None:
         with self._db.begin() as connection:
-            for act in acts:
-                self._statement(act, connection)
+            self._statements(acts, connection)
 
-    def multi(self, acts: tuple[Act, ...]) -> None:
+    async def multi(self, acts: tuple[Act, ...]) -> None:
         with self._redis.pipeline() as pipeline:
             for act in acts:
                 self._command(act, pipeline)
             pipeline.execute()
 
-    def act(self, act: Act) -> None:
+    async def act(self, act: Act) -> None:
         if act.verb == "call":
             self._gateway.charge(act.name)
         else:
-            self._command(act, self._redis)
+            self._heed(act, self._command(act, self._redis))
 
-    def _command(self, act: Act, redis: Any) -> None:
-        key = f"{act.verb.lower()}:{act.name}"
+    def _command(self, act: Act, redis: Any) -> Any:
+        """What the client answers."""
+        key, flag = f"{act.verb.lower()}:{act.name}", f"flag:{act.name}"
         match act.verb:
             case "SET token":
-                redis.set(key, uuid.uuid4().hex)
+                return redis.set(key, uuid.uuid4().hex)
             case "SADD token":
-                redis.sadd(key, uuid.uuid4().hex)
+                return redis.sadd(key, uuid.uuid4().hex)
             case "INCR":
-                redis.incr(key)
+                return redis.incr(key)
             case "SET":
-                redis.set(key, "done")
+                return redis.set(key, "done")
             case "RPUSH":
-                redis.rpush(key, "done")
+                return redis.rpush(key, "done")
             case "SADD":
-                redis.sadd(key, "done")
+                return redis.sadd(key, "done")
             case "push once":
-                redis.eval(_PUSH_ONCE, 2, f"pushed:{act.name}", key)
+                return redis.eval(_PUSH_ONCE, 2, f"pushed:{act.name}", key)
             case "flag":
-                redis.set(f"flag:{act.name}", "1", ex=act.seconds)
+                return redis.set(flag, "1", ex=act.seconds)
             case "unless flagged":
-                if redis.get(f"flag:{act.name}") is not None:
-                    raise act.otherwise
+                return redis.get(flag)
             case "take":
-                if not redis.set(f"flag:{act.name}", "1", nx=True, ex=act.seconds):
-                    raise act.otherwise
+                return redis.set(flag, "1", nx=True, ex=act.seconds)
             case "release":
-                redis.delete(f"flag:{act.name}")
-            case _:
-                raise AssertionError(act)
+                return redis.delete(flag)
+        raise AssertionError(act)
+
+    @staticmethod
+    def _heed(act: Act, answer: Any) -> None:
+        if (act.verb == "unless flagged" and answer is not None) or (act.verb == "take" and not answer):
+            raise act.otherwise
+
+    def _statements(self, acts: tuple[Act, ...], connection: Connection) -> None:
+        for act in acts:
+            self._statement(act, connection)
 
     def _statement(self, act: Act, connection: Connection) -> None:
         mine = orders.c.name == act.name
@@ -306,6 +321,26 @@ class Reality:
                     raise act.otherwise from None
             case _:
                 raise AssertionError(act)
+
+
+class AsyncReality(Reality):
+    """The same with an AsyncEngine and an asynchronous client."""
+
+    async def transaction(self, acts: tuple[Act, ...]) -> None:
+        async with self._db.begin() as connection:
+            await connection.run_sync(lambda plain: self._statements(acts, plain))
+
+    async def multi(self, acts: tuple[Act, ...]) -> None:
+        async with self._redis.pipeline() as pipeline:
+            for act in acts:
+                self._command(act, pipeline)
+            await pipeline.execute()
+
+    async def act(self, act: Act) -> None:
+        if act.verb == "call":
+            self._gateway.charge(act.name)
+        else:
+            self._heed(act, await self._command(act, self._redis))
 
 
 # -- the model -------------------------------------------------------------------------------------------------------
@@ -361,7 +396,7 @@ class Model:
         self._state, self._step = state, step
         self._read = dict.fromkeys(NAMES, 0)
 
-    def transaction(self, acts: tuple[Act, ...]) -> None:
+    async def transaction(self, acts: tuple[Act, ...]) -> None:
         """All of it takes place at once: exact for one statement, and for several where nobody else is there."""
         with self._step():
             db = deepcopy(self._state.db)
@@ -369,12 +404,12 @@ class Model:
                 self._statement(act, db)
             self._state.db = db
 
-    def multi(self, acts: tuple[Act, ...]) -> None:
+    async def multi(self, acts: tuple[Act, ...]) -> None:
         with self._step():
             for act in acts * (2 if self._step.is_resent else 1):
                 self._command(act)
 
-    def act(self, act: Act) -> None:
+    async def act(self, act: Act) -> None:
         with self._step():
             if self._step.is_resent and act.verb != "call":
                 with suppress(Leave, Busy):

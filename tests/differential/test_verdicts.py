@@ -8,10 +8,11 @@ stack, ``IDEMFUZZ_DIFFERENTIAL_SEED`` which ones.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest.mock import Mock
 
@@ -26,6 +27,7 @@ from differential.programs import (
     SHORT_SECONDS,
     SQL,
     Act,
+    AsyncReality,
     Busy,
     Leave,
     Locked,
@@ -39,6 +41,7 @@ from differential.programs import (
     metadata,
     orders,
     perform,
+    perform_at_once,
 )
 from differential.truth import breaks, does_something
 from idemfuzz import Report, check
@@ -187,15 +190,19 @@ def _otherwise(chance: random.Random) -> type[Exception]:
 
 
 def job(db: Any, redis: Any, gateway: Any, program: Program) -> None:
-    perform(program, Reality(db, redis, gateway))
+    perform_at_once(program, Reality(db, redis, gateway))
 
 
-def judged(db: Any, redis: Any, program: Program) -> Report:
-    gateway = Mock(name="gateway")
+async def async_job(db: Any, redis: Any, gateway: Any, program: Program) -> None:
+    await perform(program, AsyncReality(db, redis, gateway))
+
+
+def judged(job: Callable[..., Any], stack: Any, program: Program) -> Report:
+    stores = {"db": stack.engine, "redis": stack.redis, "gateway": Mock(name="gateway")}
     return check(
-        lambda: job(db, redis, gateway, program),
+        lambda: job(**stores, program=program),
         job=job,
-        stores={"db": db, "redis": redis, "gateway": gateway},
+        stores=stores,
         faults=None if program.is_plain else list(NOT_TOGETHER),
         max_trials=2_000,
     )
@@ -210,20 +217,44 @@ def shown(report: Report) -> str:
 @pytest.mark.parametrize("stacks", ["sqlite+fakeredis", "postgresql+valkey", "mariadb+redis"], indirect=True)
 def test_the_verdict_is_the_truth(stacks: Any, record_property: Callable[[str, object], None]) -> None:
     """Goal: found is what is wrong, and nothing else, also where ways are combined as nobody thought of."""
-    metadata.create_all(stacks.engine)
     with stacks.engine.begin() as connection:
-        connection.execute(insert(counts), [{"name": name, "value": 0} for name in NAMES])
-        connection.execute(insert(orders), [{"name": name, "status": "new"} for name in NAMES])
+        fill(connection)
+    record_property("verdicts", compare(job, stacks))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("async_stacks", ["aiosqlite+fakeredis", "asyncpg+redis"], indirect=True)
+def test_the_verdict_on_a_coroutine_is_the_truth(
+    async_stacks: Any, record_property: Callable[[str, object], None]
+) -> None:
+    """Goal: the same for jobs that are awaited."""
+
+    async def begin() -> None:
+        async with async_stacks.engine.begin() as connection:
+            await connection.run_sync(fill)
+        await async_stacks.engine.dispose()
+
+    asyncio.run(begin())
+    record_property("verdicts", compare(async_job, async_stacks))
+
+
+def fill(connection: Any) -> None:
+    metadata.create_all(connection)
+    connection.execute(insert(counts), [{"name": name, "value": 0} for name in NAMES])
+    connection.execute(insert(orders), [{"name": name, "status": "new"} for name in NAMES])
+
+
+def compare(job: Callable[..., Any], stack: Any) -> Mapping[str, int]:
+    """How many programs got which verdict."""
     seen: Counter[str] = Counter()
     wrong = []
     for number, program in enumerate(programs(random.Random(SEED), PROGRAMS)):
         truth = breaks(program)
-        report = judged(stacks.engine, stacks.redis, program)
+        report = judged(job, stack, program)
         verdict = str(report.verdict)
         seen[f"{'wrong' if truth else 'right'}: {verdict}"] += 1
         if verdict != ("violated" if truth else "holds"):
             wrong.append(f"{number}: {program}\n  truth: {truth or 'right'}\n  {verdict}: {shown(report)}")
-    record_property("verdicts", dict(seen))
-    print(dict(seen))
     assert not wrong, "\n".join(wrong)
     assert min(seen["right: holds"], seen["wrong: violated"]) >= PROGRAMS // 10, seen
+    return seen

@@ -9,7 +9,7 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from differential.programs import Busy, Model, Program, State, perform
+from differential.programs import Busy, Model, Program, State, perform_at_once
 
 ATTEMPTS = 3
 WINDOW_SECONDS = 3600.0
@@ -69,7 +69,7 @@ def does_something(program: Program) -> bool:
     """Whether one clean run of it ends well, and leaves something."""
     state = State()
     try:
-        perform(program, Model(state, Run()))
+        perform_at_once(program, Model(state, Run()))
     except Busy:
         return False
     return bool(state.lasting != State().lasting)
@@ -78,7 +78,7 @@ def does_something(program: Program) -> bool:
 def breaks(program: Program) -> str | None:
     """What breaks the program, in words; None if all that may happen leaves what one clean run leaves."""
     state, run = State(), Run()
-    perform(program, Model(state, run))
+    perform_at_once(program, Model(state, run))
     wanted = state.lasting
     for what, history in _histories(program, run.steps):
         state = State()
@@ -124,7 +124,7 @@ def _until_done(program: Program, state: State, *faults: Fault, attempts: int = 
             state.pass_by(WINDOW_SECONDS)
         run = Run(faults[attempt] if attempt < len(faults) else None)
         try:
-            perform(program, Model(state, run))
+            perform_at_once(program, Model(state, run))
             run.end()
         except (Killed, Broken, Busy):
             continue
@@ -164,7 +164,7 @@ def _overlap(program: Program, state: State, schedule: str, kill: int | None, la
         fault = Fault("killed", kill) if name == "1" and kill is not None else None
         run = Run(fault, before=home.switch)
         try:
-            perform(program, Model(state, run))
+            perform_at_once(program, Model(state, run))
             run.end()
         except (Killed, Busy):
             failed.append(name)
