@@ -69,7 +69,9 @@ def code_of(difference: Difference, messages: Sequence[Message] | None) -> str |
     fact = difference.fact
     struck = messages is None or any(run.struck for m in messages for run in m.runs)
     if difference.kind is DifferenceKind.EXTRA:
-        if fact.kind is FactKind.KEY and not difference.expected_count and not difference.removal and struck:
+        # A key that one clean delivery takes away again, or never makes: a lease that was not given back, if it expires.
+        passing = fact.kind is FactKind.KEY and not difference.expected_count and not difference.removal
+        if passing and (fact.expires or struck):
             return "IDM402" if fact.expires else "IDM302"
         return duplicated(difference)
     if difference.kind is DifferenceKind.CHANGED and difference.twice:

@@ -178,7 +178,7 @@ class Judgement:
             if code == "IDM202" and owner in left_undone:
                 code = "IDM201"
             if code.startswith("IDM4"):
-                text = f"a crash leaves {difference.group} behind until it expires"
+                text = f"{difference.group} is left behind until it expires"
                 self._notes[Note(code, text)] = None
                 continue
             if (owner is None or owner in pending) and storm.cut_short and not is_certain(difference):

@@ -8,6 +8,7 @@ import pytest
 
 from idemfuzz.checkers import Noise
 from idemfuzz.model import Difference, DifferenceKind, Fact, FactKind
+from idemfuzz.stress.differences import code_of
 from idemfuzz.stress.doings import is_taken, strange_executions
 from idemfuzz.stress.ledger import Ledger
 from idemfuzz.stress.owners import Owners
@@ -58,6 +59,16 @@ def test_a_key_with_an_argument_in_its_name_is_its_jobs(key: str, value: str, ow
 def test_a_number_in_the_name_of_a_key_is_an_argument_and_what_it_counts_to_is_none() -> None:
     fact = Fact("redis", FactKind.KEY, "order:*:tries", {"key": "order:7:tries", "value": "3"}, ("key",))
     assert OWNERS.of(Difference(DifferenceKind.EXTRA, "redis", fact.group, actual=fact)) == 6
+
+
+@pytest.mark.parametrize(
+    ("expires", "expected", "code"), [(True, 0, "IDM402"), (True, 1, "IDM103"), (False, 0, "IDM103")]
+)
+def test_a_lease_that_a_copy_did_not_give_back_is_a_note(expires: bool, expected: int, code: str) -> None:
+    """Goal: one that clean deliveries give back, and no token that there should be one of."""
+    fact = Fact("redis", FactKind.KEY, "lock:*", {"key": "lock:7", "value": "1"}, ("key",), expires=expires)
+    extra = Difference(DifferenceKind.EXTRA, "redis", fact.group, actual=fact, expected_count=expected)
+    assert code_of(extra, []) == code
 
 
 def test_a_message_that_somebody_else_has_run_is_told() -> None:
