@@ -257,4 +257,4 @@ def compare(job: Callable[..., Any], stack: Any) -> Mapping[str, int]:
             wrong.append(f"{number}: {program}\n  truth: {truth or 'right'}\n  {verdict}: {shown(report)}")
     assert not wrong, "\n".join(wrong)
     assert min(seen["right: holds"], seen["wrong: violated"]) >= PROGRAMS // 10, seen
-    return seen
+    return dict(seen)
