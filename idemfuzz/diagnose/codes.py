@@ -147,7 +147,7 @@ CODES: dict[str, Code] = {
         Code(
             "IDM402",
             "left behind for a while",
-            "A crash leaves a key that expires, or a temporary file; or a duplicate that ends early does not give back a lease, as a run does that goes on. A note.",
+            "A crash leaves a key that expires, or a temporary file; or a duplicate that finds the work done does not give back the lease that it took. A note.",
             "Nothing, if nothing depends on it",
         ),
         Code(

@@ -44,6 +44,7 @@ class Run:
     """Fault and place, if one hit it."""
     fault: str | None = None
     struck_at: float | None = None
+    """Just before it did."""
     effects: list[Mapping[str, Any]] = field(default_factory=list)
     effects_left_out: int = 0
     doubtful: Mapping[str, Any] | None = None

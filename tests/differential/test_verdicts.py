@@ -27,22 +27,18 @@ from differential.programs import (
     SHORT_SECONDS,
     SQL,
     Act,
-    AsyncReality,
     Busy,
     Leave,
     Locked,
     Multi,
     Part,
     Program,
-    Reality,
     Swallowed,
     Transaction,
-    counts,
-    metadata,
-    orders,
     perform,
     perform_at_once,
 )
+from differential.reality import AsyncReality, Reality, counts, metadata, orders
 from differential.truth import breaks, does_something
 from idemfuzz import Report, check
 from idemfuzz.explorers import FAULT_NAMES, OPTIONAL
@@ -255,6 +251,7 @@ def compare(job: Callable[..., Any], stack: Any) -> Mapping[str, int]:
         seen[f"{'wrong' if truth else 'right'}: {verdict}"] += 1
         if verdict != ("violated" if truth else "holds"):
             wrong.append(f"{number}: {program}\n  truth: {truth or 'right'}\n  {verdict}: {shown(report)}")
+    print(dict(seen))
     assert not wrong, "\n".join(wrong)
     assert min(seen["right: holds"], seen["wrong: violated"]) >= PROGRAMS // 10, seen
     return dict(seen)

@@ -9,7 +9,8 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from differential.programs import Busy, Model, Program, State, perform_at_once
+from differential.model import Model, State
+from differential.programs import Busy, Program, perform_at_once
 
 ATTEMPTS = 3
 WINDOW_SECONDS = 3600.0
