@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from socketserver import ThreadingTCPServer
 from typing import Any, NoReturn
 
 import pytest
 from nightly import is_for_the_night
+from sinks import Mails, serving
 
 from idemfuzz import servers
 
@@ -54,6 +56,13 @@ def _missing(error: servers.Unavailable) -> NoReturn:
     if os.environ.get("IDEMFUZZ_REQUIRE_SERVERS", "") not in {"", "0"}:
         pytest.fail(str(error), pytrace=False)
     pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def smtp() -> Iterator[tuple[str, int]]:
+    """The address of a mail server that accepts everything."""
+    with serving(ThreadingTCPServer(("127.0.0.1", 0), Mails)) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -67,6 +67,22 @@ class Multi:
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """The flag of a name is watched and looked at; then acts on Redis are sent together, unless it has changed."""
+
+    name: str
+    otherwise: type[Exception]
+    """What is raised if the flag is there."""
+    acts: tuple[Act, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"WATCH flag {self.name}, if there {self.otherwise.__name__}, "
+            f"MULTI {', '.join(map(str, self.acts))} EXEC or Busy"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Swallowed:
     """Whatever error comes of it, the job goes on."""
 
@@ -87,9 +103,12 @@ class Locked:
         return f"{self.take}; try {'; '.join(map(str, self.body))} finally release {self.take.name}"
 
 
-Part = Act | Transaction | Multi | Swallowed | Locked
+Part = Act | Transaction | Multi | Watched | Swallowed | Locked
 
-SQL = ("add line", "add to count", "set status", "add token", "read count", "write count")
+SQL = (
+    *("add line", "add to count", "set status", "add token", "read count", "write count"),
+    *("mark if missing", "cancel"),
+)
 """Work in the database."""
 CONDITIONAL = (
     "unless marked",
@@ -102,10 +121,21 @@ CONDITIONAL = (
     "take",
 )
 """What may raise ``otherwise``."""
-KEYS = ("INCR", "SET", "RPUSH", "SADD", "push once", "SET token", "SADD token")
-"""Work in Redis."""
-OUTSIDE = (*KEYS, "call")
-"""Work that no transaction takes back."""
+KEYS = (
+    *("INCR", "SET", "RPUSH", "SADD", "push once", "SET token", "SADD token"),
+    *("HSET", "HINCRBY", "ZADD", "DEL list", "LPOP", "LMOVE"),
+)
+"""Work in Redis, a command each."""
+NUMBERS = ("read number", "write number")
+"""A number in Redis, read and written by hand."""
+CALLS = ("call", "mail", "mail named", "post", "post keyed", "put")
+"""Work elsewhere: a client that is a mock, mails without and with a Message-ID, and HTTP requests."""
+CHILDREN = ("enqueue", "enqueue once")
+"""Jobs of the job's own, with a new id and with one that RQ holds to be unique."""
+FILES = ("append to file", "write file", "replace file")
+"""Work in a folder."""
+STOCK = 50
+"""How many elements the list of each name has, for LPOP and LMOVE: more than are ever taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +147,7 @@ class Program:
     def __str__(self) -> str:
         return "; ".join(map(str, self.parts))
 
-    def flat(self) -> Iterator[Act | Transaction | Multi]:
+    def flat(self) -> Iterator[Act | Transaction | Multi | Watched]:
         """Its parts without what is around them."""
         todo = list(self.parts)
         while todo:
@@ -137,8 +167,16 @@ class Program:
     @property
     def hastens(self) -> bool:
         """Whether something in it runs out soon."""
-        acts = [act for part in self.flat() for act in ([part] if isinstance(part, Act) else part.acts)]
-        return any(act.seconds == SHORT_SECONDS for act in acts)
+        return any(act.seconds == SHORT_SECONDS for act in self._acts())
+
+    @property
+    def verbs(self) -> set[str]:
+        """All that it does."""
+        return {act.verb for act in self._acts()}
+
+    def _acts(self) -> Iterator[Act]:
+        for part in self.flat():
+            yield from [part] if isinstance(part, Act) else part.acts
 
 
 class World(Protocol):
@@ -147,6 +185,8 @@ class World(Protocol):
     async def act(self, act: Act) -> None: ...
 
     async def multi(self, acts: tuple[Act, ...]) -> None: ...
+
+    async def watched(self, part: Watched) -> None: ...
 
     async def transaction(self, acts: tuple[Act, ...]) -> None: ...
 
@@ -177,6 +217,8 @@ async def _perform(part: Part, world: World) -> None:
             await world.transaction(acts)
         case Multi(acts):
             await world.multi(acts)
+        case Watched():
+            await world.watched(part)
         case Swallowed(inner):
             try:
                 await _perform(inner, world)

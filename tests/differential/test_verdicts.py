@@ -12,18 +12,22 @@ import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 from nightly import NIGHTLY
-from sqlalchemy import insert
 
 from differential.programs import (
+    CALLS,
+    CHILDREN,
+    FILES,
     KEYS,
     LONG_SECONDS,
     NAMES,
+    NUMBERS,
     SHORT_SECONDS,
     SQL,
     Act,
@@ -35,10 +39,11 @@ from differential.programs import (
     Program,
     Swallowed,
     Transaction,
+    Watched,
     perform,
     perform_at_once,
 )
-from differential.reality import AsyncReality, Reality, counts, metadata, orders
+from differential.reality import AsyncReality, Outside, Reality, fill, fill_redis
 from differential.truth import breaks, does_something
 from idemfuzz import Report, check
 from idemfuzz.explorers import FAULT_NAMES, OPTIONAL
@@ -49,50 +54,71 @@ NOT_TOGETHER = tuple(sorted(set(FAULT_NAMES) - OPTIONAL - {"overlap", "stall"}))
 """For a transaction of several statements, of which the model does not know what two runs at once see."""
 
 
-def programs(chance: random.Random, number: int) -> Iterator[Program]:
+def programs(chance: random.Random, number: int, without: Collection[str] = ()) -> Iterator[Program]:
+    """So many programs that do something, and do nothing of what is named in ``without``."""
     while number:
         made = program(chance)
-        if does_something(made):
+        if not made.verbs.intersection(without) and does_something(made):
             number -= 1
             yield made
 
 
 def program(chance: random.Random) -> Program:
     """Some work, and one way or none to keep a second run away."""
-    # Half of them do nearly only what may be done twice: else hardly any would be right.
-    repeatable = chance.random() < 0.5
+    # Most of them do nearly only what may be done twice: else hardly any would be right.
+    repeatable = chance.random() < 0.6
     if chance.random() < 0.3:
         acts = tuple(_sql(chance, repeatable) for _ in range(chance.randint(1, 3)))
-        work: list[Part] = [Transaction(acts), *(_outside(chance, True) for _ in range(chance.randint(0, 2)))]
+        work: list[Part] = [Transaction(acts), *_outside(chance, chance.randint(0, 2), True)]
         chance.shuffle(work)
     else:
-        work = [
-            _outside(chance, repeatable)
-            if chance.random() < 0.5
-            else Transaction((_sql(chance, repeatable),))
-            for _ in range(chance.randint(1, 3))
-        ]
+        work = []
+        for _ in range(chance.randint(1, 3)):
+            if chance.random() < 0.4:
+                work.append(Transaction((_sql(chance, repeatable),)))
+            else:
+                work += _outside(chance, 1, repeatable)
     work = [Swallowed(part) if chance.random() < 0.07 else part for part in work]
     return Program(tuple(chance.choice(WAYS)(chance, work)))
 
 
-def _sql(chance: random.Random, repeatable: bool) -> Act:
-    return Act(
-        "set status" if repeatable and chance.random() < 0.9 else chance.choice(SQL), chance.choice(NAMES)
-    )
+REPEATABLE = frozenset(
+    {
+        *("set status", "mark if missing", "cancel"),
+        *("SET", "SADD", "push once", "SET token", "HSET", "ZADD", "DEL list"),
+        *("mail named", "post keyed", "put", "enqueue once", "write file", "replace file"),
+    }
+)
+"""What may be done twice."""
 
 
-def _outside(chance: random.Random, repeatable: bool) -> Part:
-    if chance.random() < 0.15:
-        return Multi(tuple(_key(chance, repeatable) for _ in range(2)))
-    if chance.random() < 0.15 and not repeatable:
-        return Act("call", chance.choice(NAMES))
-    return _key(chance, repeatable)
-
-
-def _key(chance: random.Random, repeatable: bool) -> Act:
-    verbs = ("SET", "SADD", "push once", "SET token") if repeatable and chance.random() < 0.9 else KEYS
+def _some(chance: random.Random, verbs: Sequence[str], repeatable: bool) -> Act:
+    if repeatable and chance.random() < 0.9:
+        verbs = [verb for verb in verbs if verb in REPEATABLE]
     return Act(chance.choice(verbs), chance.choice(NAMES))
+
+
+def _sql(chance: random.Random, repeatable: bool) -> Act:
+    return _some(chance, SQL, repeatable)
+
+
+def _outside(chance: random.Random, number: int, repeatable: bool) -> Iterator[Part]:
+    """Work that no transaction takes back."""
+    for _ in range(number):
+        match chance.randrange(10):
+            case 0:
+                yield Multi(tuple(_some(chance, KEYS, repeatable) for _ in range(2)))
+            case 1 | 2:
+                yield _some(chance, CALLS, repeatable)
+            case 3:
+                yield _some(chance, CHILDREN, repeatable)
+            case 4:
+                yield _some(chance, FILES, repeatable)
+            case 5 if not repeatable:
+                name = chance.choice(NAMES)
+                yield from (Act(verb, name) for verb in NUMBERS)
+            case _:
+                yield _some(chance, KEYS, repeatable)
 
 
 def _nothing(chance: random.Random, work: list[Part]) -> list[Part]:
@@ -110,6 +136,17 @@ def _flag(chance: random.Random, work: list[Part]) -> list[Part]:
     else:
         parts.insert(place, flag)
     return [Act("unless flagged", otherwise=_otherwise(chance)), *parts]
+
+
+def _watch(chance: random.Random, work: list[Part]) -> list[Part]:
+    """The same by WATCH, with what of the work goes into the MULTI."""
+    name, seconds = chance.choice(NAMES), chance.choice([None, LONG_SECONDS])
+    inside = [part for part in work if isinstance(part, Act) and part.verb in KEYS]
+    others = [part for part in work if part not in inside]
+    acts = (*inside, Act("flag", name, seconds))
+    parts: list[Part] = [*others]
+    parts.insert(chance.randint(0, len(parts)), Watched(name, _otherwise(chance), acts))
+    return parts
 
 
 def _claim(chance: random.Random, work: list[Part]) -> list[Part]:
@@ -167,6 +204,7 @@ def _put(chance: random.Random, work: list[Part], act: Act, *, first: bool) -> l
 WAYS: tuple[Callable[[random.Random, list[Part]], list[Part]], ...] = (
     _nothing,
     _flag,
+    _watch,
     _claim,
     _lock,
     _precondition,
@@ -185,20 +223,28 @@ def _otherwise(chance: random.Random) -> type[Exception]:
     return chance.choice([Leave, Busy])
 
 
-def job(db: Any, redis: Any, gateway: Any, program: Program) -> None:
-    perform_at_once(program, Reality(db, redis, gateway))
+NOT_ASYNCHRONOUS = frozenset(CHILDREN)
+"""What no coroutine does: RQ's queue has no asynchronous client."""
 
 
-async def async_job(db: Any, redis: Any, gateway: Any, program: Program) -> None:
-    await perform(program, AsyncReality(db, redis, gateway))
+def job(db: Any, redis: Any, outside: Outside, program: Program) -> None:
+    perform_at_once(program, Reality(db, redis, outside))
 
 
-def judged(job: Callable[..., Any], stack: Any, program: Program) -> Report:
-    stores = {"db": stack.engine, "redis": stack.redis, "gateway": Mock(name="gateway")}
+async def async_job(db: Any, redis: Any, outside: Outside, program: Program) -> None:
+    await perform(program, AsyncReality(db, redis, outside))
+
+
+def judged(job: Callable[..., Any], stack: Any, outside: Outside, program: Program) -> Report:
     return check(
-        lambda: job(**stores, program=program),
+        lambda: job(stack.engine, stack.redis, outside, program),
         job=job,
-        stores=stores,
+        stores={
+            "db": stack.engine,
+            "redis": stack.redis,
+            "gateway": outside.gateway,
+            "folder": outside.folder,
+        },
         faults=None if program.is_plain else list(NOT_TOGETHER),
         max_trials=2_000,
     )
@@ -209,19 +255,29 @@ def shown(report: Report) -> str:
     return "; ".join(found or map(str, report.notes))
 
 
+@pytest.fixture
+def outside(smtp: tuple[str, int], tmp_path: Path) -> Outside:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return Outside(Mock(name="gateway"), smtp, folder)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stacks", ["sqlite+fakeredis", "postgresql+valkey", "mariadb+redis"], indirect=True)
-def test_the_verdict_is_the_truth(stacks: Any, record_property: Callable[[str, object], None]) -> None:
+def test_the_verdict_is_the_truth(
+    stacks: Any, outside: Outside, record_property: Callable[[str, object], None]
+) -> None:
     """Goal: found is what is wrong, and nothing else, also where ways are combined as nobody thought of."""
     with stacks.engine.begin() as connection:
         fill(connection)
-    record_property("verdicts", compare(job, stacks))
+    fill_redis(stacks.redis)
+    record_property("verdicts", compare(job, stacks, outside))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("async_stacks", ["aiosqlite+fakeredis", "asyncpg+redis"], indirect=True)
 def test_the_verdict_on_a_coroutine_is_the_truth(
-    async_stacks: Any, record_property: Callable[[str, object], None]
+    async_stacks: Any, outside: Outside, record_property: Callable[[str, object], None]
 ) -> None:
     """Goal: the same for jobs that are awaited."""
 
@@ -229,24 +285,23 @@ def test_the_verdict_on_a_coroutine_is_the_truth(
         async with async_stacks.engine.begin() as connection:
             await connection.run_sync(fill)
         await async_stacks.engine.dispose()
+        for answer in fill_redis(async_stacks.redis):
+            await answer
+        await async_stacks.redis.aclose()
 
     asyncio.run(begin())
-    record_property("verdicts", compare(async_job, async_stacks))
+    record_property("verdicts", compare(async_job, async_stacks, outside, NOT_ASYNCHRONOUS))
 
 
-def fill(connection: Any) -> None:
-    metadata.create_all(connection)
-    connection.execute(insert(counts), [{"name": name, "value": 0} for name in NAMES])
-    connection.execute(insert(orders), [{"name": name, "status": "new"} for name in NAMES])
-
-
-def compare(job: Callable[..., Any], stack: Any) -> Mapping[str, int]:
+def compare(
+    job: Callable[..., Any], stack: Any, outside: Outside, without: Collection[str] = ()
+) -> Mapping[str, int]:
     """How many programs got which verdict."""
     seen: Counter[str] = Counter()
     wrong = []
-    for number, program in enumerate(programs(random.Random(SEED), PROGRAMS)):
+    for number, program in enumerate(programs(random.Random(SEED), PROGRAMS, without)):
         truth = breaks(program)
-        report = judged(job, stack, program)
+        report = judged(job, stack, outside, program)
         verdict = str(report.verdict)
         seen[f"{'wrong' if truth else 'right'}: {verdict}"] += 1
         if verdict != ("violated" if truth else "holds"):

@@ -56,6 +56,14 @@ class Run:
         if self._fault == Fault("lost", self.steps - 1):
             raise Broken
 
+    @contextmanager
+    def certain(self) -> Iterator[None]:
+        self._before()
+        if self._fault == Fault("killed", self.steps):
+            raise Killed
+        self.steps += 1
+        yield
+
     @property
     def is_resent(self) -> bool:
         return self._fault == Fault("resent", self.steps - 1)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any, NoReturn
 
 import pytest
+from sinks import Yes, serving
 
 from idemfuzz import servers
 from quality.case import MEMORY, POSTGRESQL, SQLITE, Case, World
@@ -88,65 +87,10 @@ def world(case: Case, stack: Stack, tmp_path: Path, request: pytest.FixtureReque
 
 
 @pytest.fixture(scope="session")
-def smtp() -> Iterator[tuple[str, int]]:
-    """The address of a mail server that accepts everything and keeps nothing."""
-    with _serving(ThreadingTCPServer(("127.0.0.1", 0), _Sink)) as address:
-        yield address
-
-
-@pytest.fixture(scope="session")
 def url() -> Iterator[str]:
     """The address of an HTTP server that says yes."""
-    with _serving(ThreadingHTTPServer(("127.0.0.1", 0), _Yes)) as (host, port):
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Yes)) as (host, port):
         yield f"http://{host}:{port}"
-
-
-@contextmanager
-def _serving(server: Any) -> Iterator[tuple[str, int]]:
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[:2]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-class _Sink(StreamRequestHandler):
-    """As much SMTP as smtplib needs."""
-
-    def handle(self) -> None:
-        self.wfile.write(b"220 sink\r\n")
-        in_data = False
-        for line in self.rfile:
-            if in_data:
-                in_data = line != b".\r\n"
-                answer = b"" if in_data else b"250 OK\r\n"
-            else:
-                verb = line[:4].upper()
-                in_data = verb == b"DATA"
-                answer = {b"DATA": b"354 go on\r\n", b"QUIT": b"221 bye\r\n"}.get(verb, b"250 OK\r\n")
-            if answer:
-                self.wfile.write(answer)
-            if answer.startswith(b"221"):
-                return
-
-
-class _Yes(BaseHTTPRequestHandler):
-    """Answers 201 to every POST."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.send_response(201)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
 
 
 @contextmanager
