@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Protocol
 
 NAMES = ("a", "b")
 """What rows and keys are called; `counts` and `orders` have a row of each name."""
@@ -130,6 +130,8 @@ NUMBERS = ("read number", "write number")
 """A number in Redis, read and written by hand."""
 CALLS = ("call", "mail", "mail named", "post", "post keyed", "put")
 """Work elsewhere: a client that is a mock, mails without and with a Message-ID, and HTTP requests."""
+IN_PROCESS = frozenset({"call"})
+"""What cannot be seen from another process: the calls of a mock."""
 CHILDREN = ("enqueue", "enqueue once")
 """Jobs of the job's own, with a new id and with one that RQ holds to be unique."""
 FILES = ("append to file", "write file", "replace file")
@@ -167,16 +169,32 @@ class Program:
     @property
     def hastens(self) -> bool:
         """Whether something in it runs out soon."""
-        return any(act.seconds == SHORT_SECONDS for act in self._acts())
+        return any(act.seconds == SHORT_SECONDS for act in self.acts)
 
     @property
     def verbs(self) -> set[str]:
         """All that it does."""
-        return {act.verb for act in self._acts()}
+        return {act.verb for act in self.acts}
 
-    def _acts(self) -> Iterator[Act]:
+    def renamed(self, names: Mapping[str, str]) -> Program:
+        """The same with other rows, keys and files."""
+        return Program(tuple(_renamed(part, names) for part in self.parts))
+
+    @property
+    def acts(self) -> Iterator[Act]:
         for part in self.flat():
             yield from [part] if isinstance(part, Act) else part.acts
+
+
+def _renamed(part: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(part, tuple):
+        return tuple(_renamed(inner, names) for inner in part)
+    if not is_dataclass(part) or isinstance(part, type):
+        return part
+    changed = {one.name: _renamed(getattr(part, one.name), names) for one in fields(part)}
+    if "name" in changed:
+        changed["name"] = names[changed["name"]]
+    return replace(part, **changed)
 
 
 class World(Protocol):

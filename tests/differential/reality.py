@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import smtplib
 import uuid
+from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -39,15 +41,15 @@ orders = Table(
 _PUSH_ONCE = "if redis.call('SETNX', KEYS[1], '1') == 1 then redis.call('RPUSH', KEYS[2], 'done') end"
 
 
-def fill(connection: Connection) -> None:
+def fill(connection: Connection, names: Iterable[str] = NAMES) -> None:
     metadata.create_all(connection)
-    connection.execute(insert(counts), [{"name": name, "value": 0} for name in NAMES])
-    connection.execute(insert(orders), [{"name": name, "status": "new"} for name in NAMES])
+    connection.execute(insert(counts), [{"name": name, "value": 0} for name in names])
+    connection.execute(insert(orders), [{"name": name, "status": "new"} for name in names])
 
 
-def fill_redis(redis: Any) -> list[Any]:
+def fill_redis(redis: Any, names: Iterable[str] = NAMES) -> list[Any]:
     """What the client answers: of an asynchronous one, what is to be awaited."""
-    return [redis.rpush(f"stock:{name}", *range(STOCK)) for name in NAMES]
+    return [redis.rpush(f"stock:{name}", *range(STOCK)) for name in names]
 
 
 def child(name: str) -> None:
@@ -114,8 +116,8 @@ class Reality:
 
     def __init__(self, db: Any, redis: Any, outside: Outside) -> None:
         self._db, self._redis, self._outside = db, redis, outside
-        self._read = dict.fromkeys(NAMES, 0)
-        self._number = dict.fromkeys(NAMES, 0)
+        self._read: dict[str, Any] = defaultdict(int)
+        self._number: dict[str, int] = defaultdict(int)
 
     async def transaction(self, acts: tuple[Act, ...]) -> None:
         with self._db.begin() as connection:
