@@ -106,7 +106,11 @@ def _code(difference: Difference, all_: list[Difference], comparison: Comparison
         # A key that one clean delivery takes away again, or never makes.
         passing = not difference.expected_count and not difference.fact.expires and not difference.removal
         if kind is FactKind.KEY and passing and observed.plan.faults:
-            return "IDM302"
+            if not holds_work(difference.fact):
+                return "IDM302"
+            resent = all(fault.kind is FaultKind.RESENT for fault in observed.plan.faults)
+            if not resent or any(d.kind is not DifferenceKind.EXTRA for d in all_):
+                return "IDM202"
         return duplicated(difference)
     if difference.kind is DifferenceKind.CHANGED and difference.twice:
         return duplicated(difference)
@@ -120,6 +124,11 @@ def _code(difference: Difference, all_: list[Difference], comparison: Comparison
         # Nothing was cut short: the repetition has undone it (a status toggled back, a row taken away again).
         return "IDM102" if kind is FactKind.ROW else _DUPLICATED[kind]
     return "IDM201" if _nothing_done(all_, comparison) else "IDM202"
+
+
+def holds_work(fact: Fact) -> bool:
+    """Whether a key is a queue of things to do, and no lock: an expiry would throw them away."""
+    return fact.fields.get("type") in ("list", "stream")
 
 
 def duplicated(difference: Difference) -> str:

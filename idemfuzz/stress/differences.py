@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from idemfuzz.checkers import Noise, State, compare
-from idemfuzz.checkers.verdicts import duplicated
+from idemfuzz.checkers.verdicts import duplicated, holds_work
 from idemfuzz.model import Difference, DifferenceKind, FactKind, Note
 from idemfuzz.stress.ledger import Message
 
@@ -71,8 +71,10 @@ def code_of(difference: Difference, messages: Sequence[Message] | None) -> str |
     if difference.kind is DifferenceKind.EXTRA:
         # A key that one clean delivery takes away again, or never makes: a lease that was not given back, if it expires.
         passing = fact.kind is FactKind.KEY and not difference.expected_count and not difference.removal
-        if passing and (fact.expires or struck):
-            return "IDM402" if fact.expires else "IDM302"
+        if passing and fact.expires:
+            return "IDM402"
+        if passing and struck:
+            return "IDM202" if holds_work(fact) else "IDM302"
         return duplicated(difference)
     if difference.kind is DifferenceKind.CHANGED and difference.twice:
         return duplicated(difference)

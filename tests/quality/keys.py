@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import secrets
 import time
 import uuid
 import zlib
@@ -51,6 +52,14 @@ def add_token(redis: Any, user: str) -> None:
 def issue_reset_link(redis: Any, user: str) -> None:
     """It runs out by itself, and yet there are two of them."""
     redis.set(f"reset:{uuid.uuid4().hex}", user, ex=3600)
+
+
+def open_session(redis: Any, user: str) -> None:
+    """A token in URL-safe base64: hyphens and underscores in it are other ones each time, and are no separators."""
+    session = secrets.token_urlsafe(24)
+    redis.hset(f"session:{session}", mapping={"user": user, "at": time.time()})
+    redis.expire(f"session:{session}", 3600)
+    redis.sadd(f"sessions:{user}", session)
 
 
 def append_log(redis: Any, line: str) -> None:

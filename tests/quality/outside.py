@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import secrets
 import smtplib
 import urllib.request
 import uuid
@@ -163,6 +164,11 @@ def append_csv(folder: Path, rows: list[list[str]]) -> None:
 
 def export_under_new_name(folder: Path, content: str) -> None:
     (folder / f"export-{uuid.uuid4().hex}.txt").write_text(content)
+
+
+def export_under_token(folder: Path, content: str) -> None:
+    """A name that nobody guesses."""
+    (folder / f"{secrets.token_urlsafe(24)}.txt").write_text(content)
 
 
 def export_next_number(folder: Path, content: str) -> None:

@@ -282,6 +282,7 @@ KEYS = [
     Case(keys.publish_to_stream, "IDM103", DUPLICATE, 4, {"order": "o7"}, ["redis"]),
     Case(keys.add_token, "IDM103", DUPLICATE, 4, {"user": "ada"}, ["redis"]),
     Case(keys.issue_reset_link, "IDM103", DUPLICATE, 4, {"user": "ada"}, ["redis"]),
+    Case(keys.open_session, "IDM103", DUPLICATE, 4, {"user": "ada"}, ["redis"]),
     Case(keys.append_log, "IDM103", DUPLICATE, 4, {"line": "done"}, ["redis"]),
     Case(
         keys.take_voucher,
@@ -369,6 +370,7 @@ OUTSIDE = [
     Case(outside.append_to_report, "IDM107", DUPLICATE, 4, {"line": "total 5"}, ["folder"]),
     Case(outside.append_csv, "IDM107", DUPLICATE, 4, {"rows": [["1", "Ada"]]}, ["folder"]),
     Case(outside.export_under_new_name, "IDM107", DUPLICATE, 4, {"content": "total 5"}, ["folder"]),
+    Case(outside.export_under_token, "IDM107", DUPLICATE, 4, {"content": "total 5"}, ["folder"]),
     Case(
         outside.export_next_number,
         "IDM107",
@@ -479,6 +481,14 @@ TORN = [
         {"event": "e1"},
         ["redis"],
         also=["IDM103"],
+    ),
+    Case(
+        torn.take_and_never_look_back,
+        "IDM202",
+        KILL,
+        40,
+        needs=["redis"],
+        seed=lambda world: world.redis.rpush("todo", "a", "b"),
     ),
     Case(torn.counter_without_expiry, "IDM202", KILL, 40, {"user": "ada"}, ["redis"], also=["IDM103"]),
     Case(

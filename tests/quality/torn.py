@@ -76,6 +76,16 @@ def mark_and_push_in_pipeline(redis: Any, event: str) -> None:
         pipeline.execute()
 
 
+def take_and_never_look_back(redis: Any) -> None:
+    """Each thing to do waits in a second list until it is done; nobody asks for what a dead worker left there.
+
+    An expiry would throw it away.
+    """
+    while (item := redis.lmove("todo", "doing", "LEFT", "RIGHT")) is not None:
+        redis.hset("done", item, "yes")
+        redis.lrem("doing", 1, item)
+
+
 def counter_without_expiry(redis: Any, user: str) -> None:
     """INCR, then EXPIRE if it is the first: a crash in between leaves a limit that never ends."""
     if redis.exists(f"limit:{user}"):

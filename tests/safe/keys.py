@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -148,6 +149,14 @@ def start_visit(cache: Redis, visitor: str) -> str:
     cache.sadd("visits:open", visit)
     cache.set(f"visit:{visit}:note", json.dumps({"visit": visit, "of": visitor}), ex=3600)
     return visit
+
+
+def start_session(cache: Redis, user: str) -> str:
+    """A token in URL-safe base64 in the names of keys; the first one stays."""
+    cache.hsetnx("sessions", user, secrets.token_urlsafe(24))
+    session = cache.hget("sessions", user).decode()
+    cache.hset(f"session:{session}", mapping={"user": user, "id": session})
+    return session
 
 
 def remember_result(cache: Redis, question: str, answer: str) -> str:

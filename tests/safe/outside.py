@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
 import smtplib
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import EmailMessage
@@ -38,6 +40,13 @@ API = "https://api.example.org"
 def put_profile(user: int, name: str) -> None:
     """PUT is idempotent by its definition."""
     requests.put(f"{API}/users/{user}", json={"name": name}, timeout=5).raise_for_status()
+
+
+def put_report(user: int) -> None:
+    """What it says of when and how it was made is noise, also in gzip, which stamps itself."""
+    report = gzip.compress(json.dumps({"user": user, "made_at": time.time()}).encode())
+    answer = requests.put(f"{API}/users/{user}", data=report, headers={"Content-Encoding": "gzip"}, timeout=5)
+    answer.raise_for_status()
 
 
 def delete_profile(user: int) -> None:

@@ -407,6 +407,7 @@ CASES = [
     ),
     Case(r.record_event, lambda w: r.record_event(w.redis, "till", 17, "sold"), uses="redis", on=PAIRS),
     Case(r.start_visit, lambda w: r.start_visit(w.redis, "ada"), uses="redis", on=PAIRS),
+    Case(r.start_session, lambda w: r.start_session(w.redis, "ada"), uses="redis", on=PAIRS),
     Case(r.remember_result, lambda w: r.remember_result(w.redis, "6*7", "42"), uses="redis", on=PAIRS),
     Case(r.count_members, lambda w: r.count_members(w.redis), uses="redis", on=PAIRS, seed=r.seed_users),
     Case(
@@ -460,6 +461,7 @@ CASES = [
     ),
     # -- outside
     Case(o.put_profile, lambda w: o.put_profile(7, "Ada"), uses="", on=(SQLITE,), around=o.api),
+    Case(o.put_report, lambda w: o.put_report(7), uses="", on=(SQLITE,), around=o.api),
     Case(
         o.delete_profile,
         lambda w: (w.extra["gone"].clear(), o.delete_profile(7)),

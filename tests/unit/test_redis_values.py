@@ -25,11 +25,18 @@ from idemfuzz.model import Opaque
         ("lock:deadbeef01", "lock:*"),
         ("feedface", "feedface"),
         ("report_2024_01", "report_*_*"),
+        ("session:_Ub8831PMC9uBrqpCobbeU0yoTW7EnnLdKn2Tj6OHSs", "session:*"),
+        ("session:bWStqru0iGtMiYhKtxf9P43ttSKL5sxAxP65-e63iNk:cart", "session:*:cart"),
+        ("hV3k-9Qd_2xWmZ7aYb1cT", "*"),
+        ("event:01ARZ3NDEKTSV4RRFFQ69G5FAV", "event:*"),
+        ("Daily_Report_Ada_Lovelace", "Daily_Report_Ada_Lovelace"),
+        ("Export-2024-01-15T10-22-33", "Export-*-*-15T10-*-*"),
+        ("cache:ShoppingCartServiceState", "cache:ShoppingCartServiceState"),
         (b"\xff:1", "\\xff:*"),
     ],
 )
 def test_a_key_pattern_has_no_ids(key: str | bytes, expected: str) -> None:
-    """Digits, UUIDs and hexadecimal tokens go, words stay."""
+    """Digits, UUIDs and random tokens go, words stay."""
     assert pattern(key) == expected
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from idemfuzz.adapters.tokens import without_tokens
+
 FILES_MAX = 2_000
 BYTES_MAX = 64 * 1024 * 1024
 _RACY_NANOSECONDS = 2_000_000_000
@@ -160,4 +162,4 @@ def parents(paths: Mapping[str, object]) -> set[str]:
 
 
 def pattern(path: str) -> str:
-    return re.sub(r"\*(?:[-_.:T]?\*)+", "*", _VARIABLE.sub("*", path))
+    return re.sub(r"\*(?:[-_.:T]?\*)+", "*", _VARIABLE.sub("*", without_tokens(path)))

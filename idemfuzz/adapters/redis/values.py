@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from idemfuzz.adapters.tokens import without_tokens
 from idemfuzz.model import Opaque
 
 __all__ = ["content", "pattern", "queries", "text"]
@@ -26,9 +27,9 @@ def text(value: bytes) -> str | bytes:
 
 
 def pattern(key: str | bytes) -> str:
-    """What a key is about: ``sent:17`` is ``sent:*``; UUIDs and hexadecimal tokens become ``*``, too."""
+    """What a key is about: ``sent:17`` is ``sent:*``; UUIDs and random tokens become ``*``, too."""
     name = key if isinstance(key, str) else key.decode("utf-8", "backslashreplace")
-    return _TOKEN.sub(_generic, _UUID.sub("*", name))
+    return _TOKEN.sub(_generic, without_tokens(_UUID.sub("*", name)))
 
 
 def _generic(token: re.Match[str]) -> str:
