@@ -71,6 +71,7 @@ def compare(expected: State, actual: State, noise: Noise) -> Comparison:
     if _literal(expected) == _literal(actual):
         same = expected.delta.added
         return Comparison((), len(same), _work(same))
+    expected, actual = _unlapsed(expected, actual, noise), _unlapsed(actual, expected, noise)
     kept = _kept(expected.delta, actual.delta)
     left, right = _reduce(expected, noise, kept), _reduce(actual, noise, kept)
     unmatched_left, unmatched_right = _subtract(left, right)
@@ -108,6 +109,27 @@ def _reduce(state: State, noise: Noise, kept: frozenset[Id]) -> list[_Reduced]:
     reduced = _once(_skeleton(fact, state.span, noise, new) for fact in state.delta.added)
     state.memo["reduced"] = (noise, noise.lessons, kept, reduced)
     return reduced
+
+
+def _unlapsed(state: State, other: State, noise: Noise) -> State:
+    """The state with what ran out in it by itself, as far as the other one has it: only one of them had the time for it."""
+    delta, theirs = state.delta, other.delta
+    if not delta.lapsed:
+        return state
+    there = Counter(_skeletons(theirs.added, other, noise))
+    there.subtract(_skeletons(delta.added, state, noise))
+    back = []
+    for fact, skeleton in zip(delta.lapsed, _skeletons(delta.lapsed, state, noise), strict=True):
+        if there[skeleton] > 0:
+            there[skeleton] -= 1
+            back.append(fact)
+    untouched = [fact for fact in delta.lapsed if fact in delta.removed and fact not in theirs.removed]
+    removed = tuple(fact for fact in delta.removed if fact not in untouched)
+    return State(Delta((*delta.added, *back), removed), state.span)
+
+
+def _skeletons(facts: Iterable[Fact], state: State, noise: Noise) -> list[Hashable]:
+    return [_skeleton(fact, state.span, noise, {}).skeleton for fact in facts]
 
 
 def _kept(expected: Delta, actual: Delta) -> frozenset[Id]:

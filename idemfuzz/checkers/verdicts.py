@@ -226,7 +226,7 @@ def strip(delta: Delta, ignore: Iterable[str]) -> Delta:
     patterns = tuple(pattern for pattern in ignore if not pattern.startswith("IDM"))
     if not patterns:
         return delta
-    return Delta(_stripped(delta.added, patterns), _stripped(delta.removed, patterns))
+    return Delta(*(_stripped(facts, patterns) for facts in (delta.added, delta.removed, delta.lapsed)))
 
 
 def _stripped(facts: Iterable[Fact], patterns: tuple[str, ...]) -> tuple[Fact, ...]:

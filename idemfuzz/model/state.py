@@ -61,16 +61,20 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What changed since the baseline; a changed row stands in both."""
+    """What changed since the baseline; a changed row stands in both.
+
+    ``lapsed`` is gone by itself, as time was let pass: where there was no time for it, it would still be there.
+    """
 
     added: tuple[Fact, ...] = ()
     removed: tuple[Fact, ...] = ()
+    lapsed: tuple[Fact, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed)
 
     def __add__(self, other: Delta) -> Delta:
-        return Delta(self.added + other.added, self.removed + other.removed)
+        return Delta(self.added + other.added, self.removed + other.removed, self.lapsed + other.lapsed)
 
 
 def _short(value: Any, limit: int = 60) -> str:

@@ -283,6 +283,15 @@ KEYS = [
     Case(keys.add_token, "IDM103", DUPLICATE, 4, {"user": "ada"}, ["redis"]),
     Case(keys.issue_reset_link, "IDM103", DUPLICATE, 4, {"user": "ada"}, ["redis"]),
     Case(keys.open_session, "IDM103", DUPLICATE, 4, {"user": "ada"}, ["redis"]),
+    Case(
+        keys.revive_session,
+        "IDM103",
+        LATE,
+        40,
+        {"user": "ada"},
+        ["redis"],
+        seed=lambda world: world.redis.set("session:ada", "new", ex=900),
+    ),
     Case(keys.append_log, "IDM103", DUPLICATE, 4, {"line": "done"}, ["redis"]),
     Case(
         keys.take_voucher,

@@ -84,6 +84,28 @@ def touch_session(cache: Redis, user: int) -> None:
     cache.expire(f"user:{user}", 1800)
 
 
+def announce_once(cache: Redis, sale: str) -> None:
+    """What is announced lasts half a minute, and the mark for ever: a late repetition finds the mark alone."""
+    if cache.hexists("announced", sale):
+        return
+    with cache.pipeline() as pipeline:
+        pipeline.set("banner", f"Sale: {sale}", ex=30)
+        pipeline.hset("announced", sale, 1)
+        pipeline.execute()
+
+
+def rename_session(cache: Redis, user: int, name: str) -> None:
+    """Changes a session that is still there, and lets it live on; one that has run out stays away."""
+    cache.set(f"session:{user}", name, xx=True, keepttl=True)
+    cache.expire("sessions:fresh", 1800)
+    cache.hset("names", user, name)
+
+
+def seed_session(world: Any) -> None:
+    world.redis.set("session:7", "Ada", ex=900)
+    world.redis.set("sessions:fresh", "yes", ex=900)
+
+
 # -- guards -----------------------------------------------------------------------------------------------------
 
 _CLAIM_AND_ADD = """

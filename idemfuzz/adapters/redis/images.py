@@ -45,6 +45,8 @@ class Image(Protocol):
     """The baseline of one database."""
 
     baseline: dict[bytes, Kept]
+    lapsed: dict[bytes, Kept]
+    """What ran out in `advance`, as it was, since the last `restore`; a key may be there again."""
 
     def differing(self) -> dict[bytes, Kept | None]:
         """The keys that differ from the baseline in content or in having a TTL, as they are now (None: gone).
@@ -106,6 +108,7 @@ class ServerImage:
         self._tracking: _Tracking | None = _Tracking.start(pool)
         self._written: set[bytes] = set()
         self._seen: dict[bytes, Kept | None] = {}
+        self.lapsed: dict[bytes, Kept] = {}
         self._kinds: dict[bytes, bytes] = {}
         self._all_doubtful = False
         self._renewed = _elapsed()
@@ -143,6 +146,7 @@ class ServerImage:
         self._seen = {}
         self._written = set()
         self._all_doubtful = False
+        self.lapsed.clear()
 
     def advance(self, seconds: float) -> None:
         self._listen()
@@ -153,6 +157,8 @@ class ServerImage:
         for key, ttl in zip(keys, replies, strict=True):
             if ttl >= 0:
                 commands.append(("PEXPIRE", key, ttl - passed_ms) if ttl > passed_ms else ("DEL", key))
+        over = self._look([key for verb, key, *_ in commands if verb == "DEL"])
+        self.lapsed.update((key, state) for key, state in over.items() if state is not None)
         self._wire.ask(commands)
         self._written.update(command[1] for command in commands)
 
@@ -313,7 +319,7 @@ class FakeImage:
     """The image of a database of an in-process fakeredis server.
 
     The keys are compared where they are: no command is sent. Its clock is the wall clock, which the engine
-    moves, so `advance` has nothing to do.
+    moves, so `advance` only takes down what has run out. That is still in its place until somebody asks for it.
     """
 
     def __init__(self, server: Any, number: int, wire: Wire) -> None:
@@ -322,6 +328,7 @@ class FakeImage:
         self._wire = wire
         self._begun = _elapsed()
         self._shift_seconds = 0.0
+        self.lapsed: dict[bytes, Kept] = {}
         self._item_class: Any = None
         self._known_kinds: dict[type, bytes] = {bytes: b"string"}
         # Per key: the value if it is immutable, the pickled value, the expiry.
@@ -365,9 +372,23 @@ class FakeImage:
                     self._put(database, key, held)
             for key in self._values.keys() - present.keys():
                 self._put(database, key, self._values[key])
+        self.lapsed.clear()
 
     def advance(self, seconds: float) -> None:
-        """Nothing: fakeredis reads the wall clock, which the engine has moved."""
+        """fakeredis reads the wall clock, which the engine has moved."""
+        with self._server.lock:
+            inner = getattr(self._database(), "_dict", None)
+            if type(inner) is not dict:
+                return
+            now = time.time()
+            over = {
+                key: item for key, item in inner.items() if item.expireat is not None and item.expireat < now
+            }
+            pickled = {key: pickle.dumps(item.value) for key, item in over.items()}
+        for key, item in over.items():
+            kind = self._known_kinds.get(type(item.value))
+            if kind is not None:
+                self.lapsed[key] = Kept(kind, hashlib.sha1(pickled[key]).digest() + pickled[key], 0.0)
 
     def doubt(self) -> None:
         """Nothing: everything is compared anyway."""

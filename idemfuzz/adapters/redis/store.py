@@ -202,12 +202,19 @@ class RedisStore:
             for key, now in image.differing().items()
             if not self._is_bookkeeping(key) and not (now is None and self._has_run_out(key))
         }
-        if not differing:
+        lapsed = {
+            key: state
+            for key, state in image.lapsed.items()
+            if not self._is_bookkeeping(key)
+            and (differing[key] is None if key in differing else key not in image.baseline)
+        }
+        if not differing and not lapsed:
             return Delta()
         now = {key: state for key, state in differing.items() if state is not None}
         base = {key: image.baseline[key] for key in differing if key in image.baseline}
         self._learn(now, functools.partial(read, wire))
         self._learn(base, functools.partial(read_kept, wire))
+        self._learn(lapsed, functools.partial(read_kept, wire))
         added, removed = [], []
         for key in sorted(differing):
             fact = self._facts[_identity(key, now[key])] if key in now else None
@@ -219,7 +226,8 @@ class RedisStore:
                 added.append(fact)
             if old is not None:
                 removed.append(old)
-        return Delta(tuple(added), tuple(removed))
+        gone = tuple(self._facts[_identity(key, state)] for key, state in sorted(lapsed.items()))
+        return Delta(tuple(added), tuple(removed), gone)
 
     def _learn(
         self, states: dict[bytes, Kept], ask: Callable[[dict[bytes, Kept]], dict[bytes, dict[str, Any]]]
