@@ -14,8 +14,11 @@ status.
 
 *When two calls are one.* By an idempotency key (`adapters/idempotency.py`): a header that ends in
 ``Idempotency-Key`` or ``Idempotency-Token``, ``PayPal-Request-Id``, or a field such as ``idempotency_key``,
-``client_token`` or ``request_id`` at the top of a JSON or form body. ``X-Request-Id`` is none: it names the attempt, for tracing. A PUT or a DELETE is one with its
-repetition without a key (RFC 9110, 9.2.2).
+``client_token`` or ``request_id`` at the top of a JSON or form body. ``X-Request-Id`` is none: it names the attempt, for tracing. ``Webhook-Id`` and ``Ce-Id`` name
+the message, and are one. A PUT or a DELETE is one with its repetition without a key (RFC 9110, 9.2.2).
+
+A POST that asks for an access token by what the client is and has (``grant_type=client_credentials`` and the like, RFC 6749) only looks: it may be asked again. One
+that uses up a code or a refresh token counts.
 
 It does not see `http.client` used directly, asynchronous clients other than httpx's, or a stub that a test puts in place of a
 library's function with a `Mock` (the mock adapter counts that, if a fixture hands the mock in).
@@ -39,7 +42,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from idemfuzz.abc import Errors, Gate
-from idemfuzz.adapters.idempotency import names_a_key
+from idemfuzz.adapters.idempotency import header_names_a_key, names_a_key
 from idemfuzz.adapters.tokens import without_tokens
 from idemfuzz.model import Access, Effect, Fact, FactKind, FaultKind
 
@@ -47,6 +50,12 @@ __all__ = ["HttpTap"]
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _REPEATABLE = frozenset({"PUT", "DELETE"})
+_REPEATABLE_GRANTS = frozenset(
+    {
+        *("client_credentials", "password", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
+        "urn:ietf:params:oauth:grant-type:token-exchange",
+    }
+)
 _TEXT_CHARACTERS_MAX = 65_536
 _MASK = "***"
 _SECRET = re.compile(
@@ -198,17 +207,18 @@ class HttpTap:
 
 def _perform(gate: Gate, request: _Request, send: Callable[[], Any], errors: Errors) -> Any:
     body = _parsed(request)
+    reads = request.reads or _asks_for_token(request, body)
     url = _shown_url(request.url)
     parts = urlsplit(url)
     pattern = _pattern(parts.path)
     effect = Effect(
         label=f"http.{request.method}{pattern}",
         store="http",
-        access=Access.READ if request.reads else Access.DURABLE,
+        access=Access.READ if reads else Access.DURABLE,
         detail=f"{request.method} {url}{_shown_body(body)}",
-        faults=(FaultKind.REFUSED,) if request.reads else (FaultKind.REFUSED, FaultKind.LOST),
+        faults=(FaultKind.REFUSED,) if reads else (FaultKind.REFUSED, FaultKind.LOST),
     )
-    if request.reads:
+    if reads:
         return gate.perform(effect, send, errors=errors, describe=_outcome)
 
     def send_or_decline() -> Any:
@@ -234,12 +244,17 @@ def _perform(gate: Gate, request: _Request, send: Callable[[], Any], errors: Err
         return declined.answer
 
 
+def _asks_for_token(request: _Request, body: object) -> bool:
+    grant = body.get("grant_type") if isinstance(body, dict) else None
+    return request.method == "POST" and isinstance(grant, str) and grant in _REPEATABLE_GRANTS
+
+
 def _once(request: _Request, url: str, body: object) -> str | None:
     # At the top of the body alone: what lies deeper may be another thing's.
     fields = body.items() if isinstance(body, dict) else ()
-    headers = ((name, value) for name, value in request.headers.items() if name.lower() != "request-id")
-    for name, value in (*headers, *fields):
-        if value and isinstance(value, str | int) and names_a_key(str(name)):
+    headers = [value for name, value in request.headers.items() if header_names_a_key(name)]
+    for value in (*headers, *(value for name, value in fields if names_a_key(str(name)))):
+        if value and isinstance(value, str | int):
             return f"{request.method} {url} {value}"
     # Whether two say the same is asked when they are compared: a time within is noise there.
     repeatable = request.method in _REPEATABLE and _bytes(request.body) is not None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["key_in", "names_a_key"]
+__all__ = ["header_names_a_key", "key_in", "names_a_key"]
 
 _NAMES = frozenset(
     {
@@ -20,6 +20,9 @@ _NAMES = frozenset(
     }
 )
 _HEADERS = ("idempotencykey", "idempotencytoken")
+# Standard Webhooks (and Svix, where they come from), CloudEvents: whoever receives the message knows it by this.
+_MESSAGE_HEADERS = frozenset({"webhookid", "svixid", "ceid"})
+_ATTEMPT_HEADERS = frozenset({"requestid"})
 _DEPTH_MAX = 2
 
 
@@ -27,6 +30,12 @@ def names_a_key(name: str) -> bool:
     """Whether a parameter, a field or a header of this name holds an idempotency key."""
     plain = name.replace("_", "").replace("-", "").lower()
     return plain in _NAMES or plain.endswith(_HEADERS)
+
+
+def header_names_a_key(name: str) -> bool:
+    """The same of a header, where ``Request-Id`` names the attempt, and ``Webhook-Id`` the message."""
+    plain = name.replace("_", "").replace("-", "").lower()
+    return plain in _MESSAGE_HEADERS or (plain not in _ATTEMPT_HEADERS and names_a_key(name))
 
 
 def key_in(value: Any, depth: int = 0) -> str | None:

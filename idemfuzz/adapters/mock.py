@@ -14,6 +14,7 @@ logger, a metric, and a patched class that is called to make an instance are no 
 
 *When two calls are one.* When they carry the same idempotency key: a keyword argument ``idempotency_key``,
 ``ClientToken`` or the like (`adapters/idempotency.py`), or such a field in a dict that is passed (a body, headers, options).
+When they put the same into an object of S3, or take it away (``put_object``, ``upload_file``, ``delete_object``): that is a PUT or a DELETE.
 
 *Reset.* At each trial the mocks go back to how they were at attach: calls that fixtures made are there
 again, calls of the trial before are gone, ``return_value`` and ``side_effect`` are as configured, and a
@@ -63,6 +64,8 @@ _WRITING = frozenset(
         *("delete", "remove", "pop", "increment", "incr", "decrement", "send", "claim", "reset"),
     }
 )
+_OBJECTS = {"put_object": 0, "copy_object": 0, "delete_object": 0, "upload_file": 1, "upload_fileobj": 1}
+"""What boto3 does to an object under a name, with the place of that among the arguments: once more is the same."""
 _ASKS_NOBODY = frozenset(
     {
         *("uuid1", "uuid3", "uuid4", "uuid5", "uuid7", "time", "time_ns", "now", "utcnow", "today", "sleep"),
@@ -189,7 +192,7 @@ def _perform(
     )
     if only_reads:
         return gate.perform(effect, call, errors=errors, describe=shown)
-    key = key_in(kwargs) or key_in(args)
+    key = key_in(kwargs) or key_in(args) or _object(path[-1], args, kwargs)
     fact = Fact(
         store="mock",
         kind=FactKind.CALL,
@@ -239,6 +242,16 @@ def _no_effect(mock: Any, path: tuple[str, ...]) -> bool:
         isinstance(spec, type) and issubclass(spec, logging.Logger)
     )
     return last in _LOGGING and logger
+
+
+def _object(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+    """The bucket and the key of what a call replaces whole."""
+    if name not in _OBJECTS:
+        return None
+    place = [*args[_OBJECTS[name] :], *(kwargs[each] for each in ("Bucket", "Key") if each in kwargs)]
+    return (
+        "/".join(place[:2]) if len(place) > 1 and all(isinstance(each, str) for each in place[:2]) else None
+    )
 
 
 def _label(path: tuple[str, ...]) -> str:

@@ -234,7 +234,7 @@ class RqQueue:
         if self._outside():
             return original(queue, job, when, *args, **kwargs)
         pipeline = kwargs.get("pipeline", args[0] if args else None)
-        facts = [_job_fact(queue, job, scheduled=True)]
+        facts = [_job_fact(queue, job, when)]
         return self._enqueue(queue, facts, pipeline, lambda: original(queue, job, when, *args, **kwargs))
 
     def _enqueue_many(
@@ -446,12 +446,18 @@ def _refuse_fork(worker: Any, name: str) -> None:
         )
 
 
-def _job_fact(queue: Any, job: Any, *, scheduled: bool = False) -> Fact:
+def _job_fact(queue: Any, job: Any, when: datetime | None = None) -> Fact:
     # An id that RQ makes up is made when it is first asked for, which is later.
-    return _fact(queue, job.func_name, job.args, job.kwargs, job._id, scheduled=scheduled)
+    return _fact(queue, job.func_name, job.args, job.kwargs, job._id, when)
 
 
-def _fact(queue: Any, function: Any, args: Any, kwargs: Any, job_id: Any, *, scheduled: bool = False) -> Fact:
+def _fact(
+    queue: Any, function: Any, args: Any, kwargs: Any, job_id: Any, when: datetime | None = None
+) -> Fact:
+    """A child job; ``when`` it is scheduled for.
+
+    Scheduled again under its own id before it is due, it is put off, and runs once: if no redelivery comes later than that.
+    """
     fields: dict[str, Any] = {
         "function": str(function),
         "args": [_plain(value) for value in args or ()],
@@ -460,9 +466,13 @@ def _fact(queue: Any, function: Any, args: Any, kwargs: Any, job_id: Any, *, sch
     }
     if job_id is not None:
         fields["job_id"] = str(job_id)
-    if scheduled:
+    once = None
+    if when is not None:
         fields["scheduled"] = True
-    return Fact(store="rq", kind=FactKind.JOB, group=f"{queue.name}: {function}", fields=fields)
+        left_seconds = when.timestamp() - datetime.now().timestamp()
+        if job_id is not None and left_seconds > _REDELIVERY_WINDOW_SECONDS:
+            once = f"{queue.name} {job_id}"
+    return Fact(store="rq", kind=FactKind.JOB, group=f"{queue.name}: {function}", fields=fields, once=once)
 
 
 def _batch(facts: Sequence[Fact]) -> Fact:

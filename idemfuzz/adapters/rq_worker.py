@@ -104,7 +104,7 @@ def watch_enqueues(gate: Witness) -> None:
     for name in ("enqueue_job", "_enqueue_job"):
         if name in vars(Queue):
             _wrap(Queue, name, _enqueue)
-    _wrap(Queue, "schedule_job", _enqueue)
+    _wrap(Queue, "schedule_job", _schedule)
     _wrap(Queue, "enqueue_many", _enqueue_many)
 
 
@@ -149,6 +149,10 @@ def _enqueue(original: Any, queue: Any, job: Any, *args: Any, **kwargs: Any) -> 
         return original(queue, job, *args, **kwargs)
 
     return _enqueued([_job_fact(queue, job)], action)
+
+
+def _schedule(original: Any, queue: Any, job: Any, when: Any, *args: Any, **kwargs: Any) -> Any:
+    return _enqueued([_job_fact(queue, job, when)], lambda: original(queue, job, when, *args, **kwargs))
 
 
 def _enqueue_many(original: Any, queue: Any, job_datas: Iterable[Any], *args: Any, **kwargs: Any) -> Any:

@@ -31,7 +31,10 @@ _DUPLICATED = {
     FactKind.FILE: "IDM107",
     FactKind.CALL: "IDM108",
 }
-_TEMPORARY = re.compile(r"(^|/)(tmp|\.)[^/]*$|\.(tmp|temp|part|partial|lock|swp)$|~$", re.I)
+# The last: a directory that `tempfile` has made, and what lies in it.
+_TEMPORARY = re.compile(
+    r"(^|/)(tmp|\.)[^/]*$|\.(tmp|temp|part|partial|lock|swp)$|~$|(^|/)tmp[a-z0-9_]{8}/", re.IGNORECASE
+)
 _INTERRUPTIONS = (FaultKind.TIMEOUT, FaultKind.SHUTDOWN, FaultKind.REFUSED, FaultKind.LOST)
 
 

@@ -8,6 +8,7 @@ import secrets
 import smtplib
 import urllib.request
 import uuid
+from datetime import timedelta
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,18 @@ def charge_rest_under_one_key(url: str, engine: Engine, order_id: int) -> None:
     requests.post(f"{url}/charges", json={"amount": left}, headers=headers, timeout=5).raise_for_status()
 
 
+def deliver_webhook_anew(url: str, event: str) -> None:
+    """The id of the message is the attempt's."""
+    headers = {"Webhook-Id": f"msg_{uuid.uuid4().hex}"}
+    requests.post(f"{url}/hooks", json={"event": event}, headers=headers, timeout=5).raise_for_status()
+
+
+def use_up_refresh_token(url: str) -> None:
+    """Asks for a token by one that is good for once."""
+    form = {"grant_type": "refresh_token", "refresh_token": "r-1"}
+    requests.post(f"{url}/token", data=form, timeout=5).raise_for_status()
+
+
 def charge_with_new_token_in_body(url: str, amount: int) -> None:
     """As a cloud's SDK does it where nobody gives it a token."""
     body = {"amount": amount, "client_request_token": str(uuid.uuid4())}
@@ -119,6 +132,12 @@ def send_invoice(order_id: int) -> None:
 def finish_order(redis: Any, order_id: int) -> None:
     """Each run enqueues a follow-up of its own."""
     Queue("mails", connection=redis).enqueue(send_invoice, order_id)
+
+
+def remind_soon(redis: Any, order_id: int) -> None:
+    """Scheduled again before its time it would run once; but a redelivery comes later than in a minute."""
+    queue = Queue("mails", connection=redis)
+    queue.enqueue_in(timedelta(minutes=1), send_invoice, order_id, job_id=f"remind-{order_id}")
 
 
 def enqueue_before_commit(engine: Engine, redis: Any, email: str) -> None:
@@ -178,6 +197,11 @@ def export_next_number(folder: Path, content: str) -> None:
 
 
 # -- mocks ---------------------------------------------------------------------------------------------------
+
+
+def store_under_new_key(gateway: Any, content: bytes) -> None:
+    """Each run leaves an object of its own."""
+    gateway.put_object(Bucket="invoices", Key=f"{uuid.uuid4()}.pdf", Body=content)
 
 
 def charge_by_gateway(gateway: Any, order_id: int) -> None:

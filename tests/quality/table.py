@@ -364,6 +364,9 @@ OUTSIDE = [
         seed=_order,
     ),
     Case(outside.call_webhook, "IDM105", DUPLICATE, 4, {"event": "paid"}, ["url"]),
+    Case(outside.deliver_webhook_anew, "IDM105", DUPLICATE, 4, {"event": "paid"}, ["url"]),
+    Case(outside.use_up_refresh_token, "IDM105", DUPLICATE, 4, needs=["url"]),
+    Case(outside.remind_soon, "IDM106", DUPLICATE, 4, {"order_id": 7}, ["redis"]),
     Case(outside.finish_order, "IDM106", DUPLICATE, 4, {"order_id": 7}, ["redis"]),
     Case(
         outside.enqueue_before_commit,
@@ -389,6 +392,7 @@ OUTSIDE = [
         ["folder"],
         also=["IDM202"],
     ),
+    Case(outside.store_under_new_key, "IDM108", DUPLICATE, 4, {"content": b"%PDF"}, ["gateway"]),
     Case(outside.charge_by_gateway, "IDM108", DUPLICATE, 4, {"order_id": 7}, ["gateway"]),
     Case(
         outside.greet,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import hmac
 import json
 import os
 import smtplib
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,23 @@ def charge(db: Engine, number: str, cents: int) -> None:
         add_if_new(connection, sent_orders, number=number, receipt=answer.json()["receipt"], cents=cents)
 
 
+def deliver_webhook(event: str) -> None:
+    """Signed anew each time, over the time; the receiver knows the message by its Webhook-Id (Standard Webhooks)."""
+    body = json.dumps({"event": event})
+    stamp = int(time.time())
+    signature = hmac.new(b"secret", f"{event}.{stamp}.{body}".encode(), "sha256").hexdigest()
+    headers = {"webhook-id": event, "webhook-timestamp": str(stamp), "webhook-signature": f"v1,{signature}"}
+    requests.post(f"{API}/hooks", data=body, headers=headers, timeout=5).raise_for_status()
+
+
+def put_with_token(user: int, name: str) -> None:
+    """A token for what the client is may be asked for again."""
+    form = {"grant_type": "client_credentials", "client_id": "shop", "client_secret": "s"}
+    token = requests.post(f"{API}/token", data=form, timeout=5).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    requests.put(f"{API}/users/{user}", json={"name": name}, headers=headers, timeout=5).raise_for_status()
+
+
 def charge_with_httpx(client: httpx.Client, number: str, cents: int) -> str:
     """The key is a digest of what is asked for."""
     key = hashlib.sha256(f"{number}:{cents}".encode()).hexdigest()
@@ -96,6 +115,8 @@ def api(world: Any) -> Iterator[None]:
         world.extra["gone"] = gone
         stub.add_callback("DELETE", f"{API}/users/7", callback=delete)
         stub.post(f"{API}/charges", json={"receipt": "r-1"})
+        stub.post(f"{API}/hooks", json={})
+        stub.post(f"{API}/token", json={"access_token": "t-1"})
         yield
 
 
@@ -155,6 +176,30 @@ def write_report(db: Engine, folder: Path, month: str) -> None:
         raise
     with db.begin() as connection:
         add_if_new(connection, sent_orders, number=month, receipt=f"report-{month}.txt", cents=0)
+
+
+def build_aside(folder: Path, name: str) -> None:
+    """Made in a directory for the time being, which a crash leaves, and put in its place whole."""
+    with tempfile.TemporaryDirectory(dir=folder) as aside:
+        part = Path(aside) / name
+        part.write_text("total: 17")
+        part.replace(folder / name)
+
+
+def store_invoice(bucket: Any, number: str) -> None:
+    """An object is replaced whole; the draft of it goes."""
+    bucket.put_object(Bucket="invoices", Key=f"{number}.pdf", Body=b"%PDF")
+    bucket.delete_object(Bucket="drafts", Key=f"{number}.pdf")
+
+
+def remind(number: str) -> None:
+    """The follow-up."""
+
+
+def remind_tomorrow(cache: Any, number: str) -> None:
+    """Scheduled again under its own id before its time comes, it is put off, and runs once."""
+    queue = Queue("later", connection=cache)
+    queue.enqueue_in(timedelta(days=1), remind, number, job_id=f"remind-{number}")
 
 
 def export_json(folder: Path, name: str, rows: list[int]) -> None:

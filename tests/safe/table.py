@@ -469,6 +469,17 @@ CASES = [
     ),
     # -- outside
     Case(o.put_profile, lambda w: o.put_profile(7, "Ada"), uses="", on=(SQLITE,), around=o.api),
+    Case(o.deliver_webhook, lambda w: o.deliver_webhook("e-7"), uses="", on=(SQLITE,), around=o.api),
+    Case(o.put_with_token, lambda w: o.put_with_token(7, "Ada"), uses="", on=(SQLITE,), around=o.api),
+    Case(
+        o.build_aside,
+        lambda w: o.build_aside(w.folder, "report.txt"),
+        uses="folder",
+        on=(SQLITE,),
+        notes=("IDM402",),
+    ),
+    Case(o.store_invoice, lambda w: o.store_invoice(w.gateway, "A-1"), uses="gateway", on=(SQLITE,)),
+    Case(o.remind_tomorrow, lambda w: o.remind_tomorrow(w.redis, "A-1"), uses="redis", on=PAIRS),
     Case(o.put_report, lambda w: o.put_report(7), uses="", on=(SQLITE,), around=o.api),
     Case(
         o.delete_profile,
