@@ -11,10 +11,10 @@ import re
 __all__ = ["without_tokens"]
 
 _RUN = re.compile(r"(?<![\w-])[A-Za-z0-9_-]{20,}(?![\w-])")
-# Letters of both cases (base64, a nano id), or letters and digits in turn (a ULID, base 36).
-_MIXED = re.compile(r"(?=.*[A-Z])(?=.*[a-z])|[A-Za-z0-9]*?(?:[A-Za-z]+[0-9]+){3}")
+# Letters of both cases (base64, a nano id), or letters among digits (a ULID, base 32 and 36).
+_MIXED = re.compile(r"(?=.*[A-Z])(?=.*[a-z])|(?=[A-Za-z0-9]+\Z)(?=.*[A-Za-z])(?=.*[0-9])|[A-Z]+\Z")
 # What people write: words, abbreviations, numbers and times, each between separators, and words in camel case.
-_WORD = r"(?:[A-Z]?[a-z]+|[A-Z]+|\d+(?:T\d+)?|[a-z]*(?:[A-Z][a-z]{2,})+)"
+_WORD = r"(?:(?:[A-Z]?[a-z]+|[A-Z]{1,19}|[a-z]*(?:[A-Z][a-z]{2,})+)\d*|\d+(?:T\d+)?)"
 _WORDS = re.compile(rf"[-_]*{_WORD}(?:[-_]+{_WORD})*[-_]*\Z")
 
 

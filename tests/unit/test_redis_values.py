@@ -31,7 +31,10 @@ from idemfuzz.model import Opaque
         ("event:01ARZ3NDEKTSV4RRFFQ69G5FAV", "event:*"),
         ("Daily_Report_Ada_Lovelace", "Daily_Report_Ada_Lovelace"),
         ("Export-2024-01-15T10-22-33", "Export-*-*-15T10-*-*"),
+        ("obj:WZZU6RORIXQXK3FFGUSGJJOQDQ", "obj:*"),
+        ("obj:mmqnbz3qpvfykbheah2m", "obj:*"),
         ("cache:ShoppingCartServiceState", "cache:ShoppingCartServiceState"),
+        ("cache:shoppingcartservicestate2", "cache:shoppingcartservicestate2"),
         (b"\xff:1", "\\xff:*"),
     ],
 )
