@@ -215,7 +215,8 @@ CODES: dict[str, Code] = {
             "IDM903",
             "no effect seen",
             "The job ran and nothing that idemfuzz watches changed. A pass would mean nothing.",
-            "Hand in the store that the job writes to (a fixture, or stores=)",
+            "Hand in the store that the job writes to (a fixture, or stores=), and let the job's statements go through SQLAlchemy's "
+            "Connection or Session: a raw cursor is not watched",
         ),
         Code(
             "IDM904",

@@ -8,8 +8,14 @@ from collections.abc import Sequence
 from idemfuzz.abc import Explorer, Options, SearchingExplorer, Store
 from idemfuzz.checkers import Noise
 from idemfuzz.diagnose import CODES, notes_of_strangers
-from idemfuzz.model import Access, Certificate, Coverage, Note
+from idemfuzz.model import Access, Certificate, Coverage, FactKind, Note
 from idemfuzz.stage import Run, Stage
+
+_ENDS = frozenset({"commit", "rollback"})
+_THROUGH_SQLALCHEMY = (
+    "Let the job's statements go through a Connection or a Session: a cursor of the driver's own is not watched, so that no fault "
+    "strikes there and no other delivery comes between"
+)
 
 
 def doubts(stage: Stage, coverage: Sequence[Coverage]) -> list[Note]:
@@ -20,6 +26,25 @@ def doubts(stage: Stage, coverage: Sequence[Coverage]) -> list[Note]:
         elif covered.ran and not covered.fired and covered.unreached:
             notes.append(Note("IDM906", _unreached(covered.explorer)))
     return notes
+
+
+def unseen(reference: Run) -> list[Note]:
+    """Stores whose rows changed though none of the job's statements was seen: a cursor of the driver's own wrote them.
+
+    Duplicates are judged there as ever, but no fault can strike at such a statement, and no other delivery come between two.
+    """
+    delta = reference.state.delta
+    changed = {fact.store for fact in (*delta.added, *delta.removed) if fact.kind is FactKind.ROW}
+    labels: dict[str, set[str]] = {}
+    for event in reference.result.history.effects:
+        if event.effect is not None:
+            labels.setdefault(event.effect.store, set()).add(event.effect.label.rpartition(".")[2])
+    # Rows that the test's own body writes, where the job does something else, are no doubt.
+    blind = [n for n in sorted(changed) if (n in labels and labels[n] <= _ENDS) or not labels]
+    return [
+        Note("IDM903", f"{name}: rows changed, and no statement was seen to do it. {_THROUGH_SQLALCHEMY}")
+        for name in blind
+    ]
 
 
 def disagreements(stage: Stage) -> list[Note]:

@@ -14,7 +14,7 @@ from idemfuzz.diagnose import notes_of_strangers
 from idemfuzz.explorers import EXPLORERS
 from idemfuzz.model import Coverage, Finding, Note, Plan, Report, Verdict
 from idemfuzz.reporting.redaction import redacted
-from idemfuzz.session.certifying import certified, disagreements, doubts
+from idemfuzz.session.certifying import certified, disagreements, doubts, unseen
 from idemfuzz.session.confirming import Confirmation
 from idemfuzz.session.ending import termination_interrupts
 from idemfuzz.session.exploring import Exploration
@@ -112,7 +112,7 @@ class Session:
         if unlike:
             # What was found may come of a state that was not the baseline.
             findings = [replace(finding, verdict=Verdict.UNKNOWN) for finding in findings]
-        notes = doubts(stage, coverage) + unlike
+        notes = doubts(stage, coverage) + unseen(reference) + unlike
         doubted = any(note.code.startswith("IDM9") for note in notes) or any(
             f.verdict is Verdict.UNKNOWN for f in findings
         )

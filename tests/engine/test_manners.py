@@ -296,6 +296,24 @@ def test_nothing_changed_is_never_a_pass(db):
     assert [note.code for note in report.notes] == ["IDM903"]
 
 
+def test_statements_past_sqlalchemy_are_never_a_pass(db):
+    """Goal: a job that writes by a cursor of the driver's own gets no pass, as no fault could strike between its commits."""
+
+    def job() -> None:
+        for statement in (
+            "CREATE TABLE IF NOT EXISTS raw (n INTEGER UNIQUE)",
+            "INSERT OR IGNORE INTO raw VALUES (1)",
+        ):
+            connection = db.raw_connection()
+            connection.cursor().execute(statement)
+            connection.commit()
+            connection.close()
+
+    report = check(job, job=job, stores={"db": db})
+    assert report.verdict == "unknown"
+    assert [note.code for note in report.notes] == ["IDM903"]
+
+
 def test_random_job_is_nondeterministic_and_not_blamed(db):
     import random
 
