@@ -14,6 +14,7 @@ from idemfuzz.checkers.ragged import Frames, frame_of, learned
 from idemfuzz.model import Fact
 
 _SLACK_SECONDS = 3.0
+_DAY_LENGTH = len("2026-01-31")
 _SHAPELESS = {AtomKind.WORD, AtomKind.LITERAL}
 
 
@@ -35,7 +36,7 @@ class Span:
             return True
         return (
             atom.kind is AtomKind.TIME
-            and len(atom.value) == 10
+            and len(atom.value) == _DAY_LENGTH
             and (
                 _day(self.start) <= atom.seconds <= _day(self.end)
                 or _day(self.start) <= atom.seconds + _zone_seconds(self.start) <= _day(self.end)
@@ -65,12 +66,15 @@ class Noise:
         """Whose generated row ids stand at a place (inside JSON or a text), where that could be told."""
         self.ragged: dict[Place, Frames] = {}
         """Texts that fall into other pieces each time: what stays at the start and at the end."""
+        self.stamps: set[tuple[str, str, str]] = set()
+        """Fields (store, group, field) in which each run leaves a reading of its clock, to the second or finer."""
         self.lessons = 0
         """How often it has learned: what was reduced by it before is out of date after."""
 
     def copy(self) -> Noise:
         twin = Noise()
         twin.places, twin.origins, twin.ragged = dict(self.places), dict(self.origins), dict(self.ragged)
+        twin.stamps = set(self.stamps)
         return twin
 
     def trait(self, place: Place) -> Trait | None:
@@ -101,6 +105,11 @@ class Noise:
         known = {place[:3] for place in (*self.places, *self.ragged)}
         return lambda group, name: (store, group, name) in known
 
+    def never_same(self, store: str) -> Callable[[str, str], bool]:
+        """Whether a field's values are another in each run: made up, or read from the clock. A key with one in it keeps no row away."""
+        makes_up, stamps = self.makes_up(store), self.stamps
+        return lambda group, name: makes_up(group, name) or (store, group, name) in stamps
+
     def _learn_field(
         self,
         one: Fact,
@@ -128,6 +137,8 @@ class Noise:
                 pairs += zip(ones, others, strict=True)
         for a, b in pairs:
             if first.shows(a) and second.shows(b):
+                if a.kind is not AtomKind.TIME or len(a.value) > _DAY_LENGTH:
+                    self.stamps.add(place)
                 continue
             if a.value == b.value:
                 if first.shows(a):
@@ -137,7 +148,8 @@ class Noise:
             tables = [
                 t for t, ids in ids_first.items() if a.value in ids and b.value in ids_second.get(t, ())
             ]
-            named = bool(tables)
+            # Once known to hold a table's ids, it is no arbitrary number where a trial broke the link.
+            named = bool(tables) or (*place, a.path) in self.origins
             if len(tables) == 1:
                 # The second Reference's ids are moved apart, table by table.
                 self.origins[(*place, a.path)] = tables[0]

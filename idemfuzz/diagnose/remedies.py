@@ -171,8 +171,21 @@ class _Terms:
         return "\n".join(lines)
 
     def _is_given(self, column: str) -> bool:
-        """Whether a column that the database could make up holds an argument of its name."""
-        return column in self.given and _told(self.given[column]) == _told(self.fact.fields.get(column))
+        """Whether a column that the database could make up holds an argument of its name, or the id of a row that was there."""
+        value = _told(self.fact.fields.get(column))
+        if column in self.given and _told(self.given[column]) == value:
+            return True
+        origin = self.fact.generated.get(column)
+        added, removed = (
+            {
+                _told(row.fields.get(name))
+                for row in rows
+                for name in row.identity
+                if row.group == origin and row.generated.get(name) == origin
+            }
+            for rows in (self.reference.added, self.reference.removed)
+        )
+        return column not in self.fact.identity and value not in added - removed
 
     def _key_columns(self) -> list[str]:
         """Of the columns that are the same in each run, those that come from the job's arguments, if they will do."""
@@ -188,6 +201,10 @@ class _Terms:
         rows = [
             fact for fact in self.reference.added if fact.kind is FactKind.ROW and fact.group == group
         ] or [self.fact]
+        if self.difference.kind is DifferenceKind.EXTRA:
+            # In what tells the duplicate from the row that it repeats, no key would have met it.
+            own = {name: _told(value) for name, value in self.fact.fields.items()}
+            stable = max(([n for n in stable if _told(row.fields.get(n)) == own[n]] for row in rows), key=len)
         for arguments in (self.ids, self.given):
             values = {_told(one) for value in arguments.values() for one in _elements(value)}
             columns = [name for name in stable if all(_told(row.fields.get(name)) in values for row in rows)]

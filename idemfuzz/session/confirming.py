@@ -104,7 +104,7 @@ class Confirmation:
         return snippet(
             told,
             problem.difference,
-            self.oracle.noise.makes_up(problem.store),
+            self.oracle.noise.never_same(problem.store),
             among=[p.difference for p in problems if p.difference is not None],
             call=calls[told.call - 1] if 0 < told.call <= len(calls) else None,
             reference=reference.state.delta,

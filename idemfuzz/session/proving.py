@@ -48,7 +48,7 @@ class Proving:
         halfway = not self._stage.awaited and (at_once or any(plan.faults for plan in plans))
         candidates: dict[Guard, str] = {}
         for store in self._stage.guarded():
-            for guard in store.mends(differences, self._exploration.oracle.noise.makes_up(store.name)):
+            for guard in store.mends(differences, self._exploration.oracle.noise.never_same(store.name)):
                 wanted = {GuardKind.ISOLATION: at_once, GuardKind.COMMIT: halfway}
                 if wanted.get(guard.kind, True):
                     candidates[guard] = store.remedy(guard)

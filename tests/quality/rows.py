@@ -29,9 +29,13 @@ from quality.schema import (
     contacts,
     documents,
     invoices,
+    lines,
+    logins,
     members,
+    orders,
     payments,
     statements,
+    story,
     unique_users,
     users,
 )
@@ -150,6 +154,28 @@ def save_document(engine: Engine, name: str) -> None:
             select(func.max(documents.c.version)).where(documents.c.name == name)
         ).scalar()
         connection.execute(insert(documents).values(name=name, version=(version or 0) + 1))
+
+
+def note_login(engine: Engine, email: str) -> None:
+    """Two times stand beside the address: the job's own and the server's."""
+    with engine.begin() as connection:
+        connection.execute(insert(logins).values(email=email, at=datetime.now(UTC).replace(tzinfo=None)))
+
+
+def continue_story(engine: Engine) -> None:
+    """Event sourcing: the key asks for the next version, and there is always a next one."""
+    with engine.begin() as connection:
+        order = connection.scalar(select(func.max(orders.c.id)))
+        last = connection.scalar(select(func.max(story.c.version)).where(story.c.order_id == order))
+        connection.execute(insert(story).values(order_id=order, version=(last or 0) + 1, what="paid"))
+
+
+def pack_order(engine: Engine, order: int) -> None:
+    """Lines of an order that was there before, and whose id they bear."""
+    with engine.begin() as connection:
+        connection.execute(
+            insert(lines), [{"order_id": order, "sku": "pen"}, {"order_id": order, "sku": "ink"}]
+        )
 
 
 def register_with_audit(engine: Engine, email: str) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    func,
 )
 
 metadata = MetaData()
@@ -66,6 +67,38 @@ lines = Table(
     Column("id", Integer, primary_key=True),
     Column("order_id", ForeignKey("orders.id"), nullable=False),
     Column("sku", String(20), nullable=False),
+)
+catalogue = Table(
+    "catalogue",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("sku", String(20), nullable=False, unique=True),
+    Column("price", Integer),
+    sqlite_autoincrement=True,
+)
+listings = Table(
+    "listings",
+    metadata,
+    Column("sku", String(20), primary_key=True),
+    Column("catalogue_id", Integer, nullable=False),
+)
+"""Refers to the catalogue without a foreign key, as another service's table would."""
+logins = Table(
+    "logins",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("email", String(80), nullable=False),
+    Column("at", DateTime, nullable=False),
+    Column("noted", DateTime, server_default=func.now()),
+)
+story = Table(
+    "story",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("order_id", ForeignKey("orders.id"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("what", String(20), nullable=False),
+    UniqueConstraint("order_id", "version"),
 )
 article_tags = Table(
     "article_tags",

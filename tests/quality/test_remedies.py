@@ -23,6 +23,7 @@ INSERTS = [
     "check_then_insert",
     "take_seat",
     "save_document",
+    "note_login",
     "lock_no_row",
     "lease_runs_out",
     "insert_where_not_exists",
@@ -33,6 +34,12 @@ PRINTED = {
     "credit": ["CREATE TABLE processed_jobs", 'f"credit:{job_id}"', "UPDATE accounts SET balance = ..."],
     "take_stock": ['f"take_stock:{order_id}"', "UPDATE products SET stock = ... WHERE sku = :sku;"],
     "keep_balance": ["SET value = value + :change", "version = version + 1"],
+    "continue_story": [
+        "ON story (order_id, what)",
+        "INTO story (order_id, version, what)",
+        "(order_id, what)",
+    ],
+    "pack_order": ["ON order_lines (order_id, sku)", "INTO order_lines (order_id, sku)"],
     "place_order": ["uq_baskets_customer ON baskets (customer)"],
     "flag_before_insert": ["INTO receipts (order_id, text)", "CONFLICT (order_id) DO NOTHING"],
     "flag_before_call": [

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from quality.schema import accounts, addresses, homes, lines, order_payments, orders, receipts, users
+from quality.schema import (
+    accounts,
+    addresses,
+    catalogue,
+    homes,
+    lines,
+    listings,
+    order_payments,
+    orders,
+    receipts,
+    users,
+)
 
 
 def pay_then_receipt(engine: Engine, order_id: int) -> None:
@@ -117,6 +128,15 @@ def _address(engine: Engine, user: int, kind: str) -> int:
             return int(made.inserted_primary_key[0])
         latest = select(addresses.c.id).where(addresses.c.user_id == user).order_by(addresses.c.id.desc())
         return int(connection.execute(latest.limit(1)).scalar_one())
+
+
+def replace_listed_product(engine: Engine, sku: str) -> None:
+    """REPLACE deletes the row and inserts it anew, under a new id; the listing keeps the old one."""
+    with engine.begin() as connection:
+        connection.execute(text("REPLACE INTO catalogue (sku, price) VALUES (:sku, 4)"), {"sku": sku})
+        product = connection.execute(select(catalogue.c.id).where(catalogue.c.sku == sku)).scalar_one()
+        if connection.execute(select(listings).where(listings.c.sku == sku)).first() is None:
+            connection.execute(insert(listings).values(sku=sku, catalogue_id=product))
 
 
 def savepoint_is_the_transaction(engine: Engine, order_id: int) -> None:
