@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from differential.generator import PROGRAMS, SEED, programs
-from differential.programs import IN_PROCESS, Busy, Program
+from differential.programs import IN_PROCESS, Busy, Program, Watched
 from differential.truth import breaks
 
 JOBS = Path(__file__).with_name("worker_jobs.py")
@@ -22,12 +22,16 @@ TESTS = JOBS.parent.parent
 
 def waits(program: Program) -> bool:
     """Whether it may want to be delivered again, which RQ does at once, and so often as it was told to."""
-    return any(act.otherwise is Busy for act in program.acts)
+    asks = [*program.acts, *(part for part in program.flat() if isinstance(part, Watched))]
+    return any(one.otherwise is Busy for one in asks)
 
 
 RUNS = {
     "holds": ("--deliveries", "24", "--workers", "3", "--kill-rate", "0.3"),
-    "violated": ("--deliveries", "16", "--workers", "1", "--kill-rate", "0", "--sending", "new-id"),
+    "violated": (
+        *("--deliveries", "16", "--workers", "1", "--worker-class", "simple"),
+        *("--kill-rate", "0", "--sending", "new-id"),
+    ),
 }
 """What is expected, and of which run: of copies one after another, only what they show by themselves."""
 
