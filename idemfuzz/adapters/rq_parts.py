@@ -11,7 +11,6 @@ import json
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,6 +24,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, Retry, Worker, get_current_job
 from rq.exceptions import NoSuchJobError
 from rq.registry import StartedJobRegistry
+
+from idemfuzz.scratch import scratch
 
 __all__ = ["QUEUE", "RqPart", "enqueued", "run_part"]
 
@@ -47,8 +48,8 @@ def run_part(arguments: Sequence[str], shard: str) -> dict[str, Any]:
         RuntimeError: it ended without a report; the message has its last lines. RQ then hands the part out again.
     """
     job: Any = get_current_job()
-    with tempfile.TemporaryDirectory(prefix="idemfuzz-part-") as folder:
-        status, log = Path(folder) / "status.json", Path(folder) / "log"
+    with scratch("idemfuzz-part-") as folder:
+        status, log = folder / "status.json", folder / "log"
         command = [
             sys.executable,
             "-m",

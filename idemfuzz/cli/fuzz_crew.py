@@ -26,12 +26,11 @@ def fuzz_in_processes(
     screen: Screen, processes: int, report: Sequence[str], *, quiet: bool, findings_max: int | None = None
 ) -> int:
     """Start a process for each part, show them as one, and gather what they found."""
-    import tempfile
-
     from idemfuzz.fuzz.crew import LocalPart
+    from idemfuzz.scratch import scratch
 
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="idemfuzz-fuzz-")))
+        folder = stack.enter_context(scratch("idemfuzz-fuzz-"))
         parts = []
         for number in range(1, processes + 1):
             part = LocalPart(number, processes, own_arguments(), folder)

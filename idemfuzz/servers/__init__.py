@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from idemfuzz.servers._kind import Kind, Origin, Server, Unavailable, shown
-from idemfuzz.servers._launch import Program, Started, Unusable, sweep
+from idemfuzz.servers._launch import Program, Started, Unusable, sweep_homes
 
 __all__ = [
     "KINDS",
@@ -209,7 +209,7 @@ def _started(kind: Kind, program: Program) -> Server:
     key = (kind.name, *program.binaries)
     started = _running.get(key)
     if started is None or not started.lives():
-        sweep()
+        sweep_homes()
         started = _running[key] = kind.start(program)
         atexit.register(started.stop)
     version = kind.check(started.url)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import json
 import os
@@ -18,24 +17,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from idemfuzz import scratch
+
 __all__ = [
     "Program",
     "Started",
     "Unusable",
     "answers",
-    "base",
-    "hold",
     "package_folder",
     "start",
-    "sweep",
+    "sweep_homes",
     "which",
 ]
 
 _HOME_PREFIX = "idemfuzz-server-"
-_SOCKET_BASE_LENGTH_MAX = 50
 _START_SECONDS_MAX = 30.0
 _LOG_TAIL_LINES = 20
-_STALE_SECONDS_MIN = 60.0
 
 
 class Unusable(Exception):
@@ -87,12 +84,6 @@ class Started:
         shutil.rmtree(self.home, ignore_errors=True)
 
 
-def base() -> Path:
-    """Return the folder for private directories: a unix socket's path has room for about 100 characters."""
-    base = Path(tempfile.gettempdir())
-    return base if len(str(base)) <= _SOCKET_BASE_LENGTH_MAX else Path("/tmp")
-
-
 def start(
     program: Program,
     commands: Callable[[Path], list[list[str]]],
@@ -107,8 +98,8 @@ def start(
     before prepare it; ``stop`` names the signal that ends it; ``switch`` says as whom it runs
     (``_supervise.py``).
     """
-    home = Path(tempfile.mkdtemp(prefix=_HOME_PREFIX, dir=base()))
-    lock = hold(home)
+    home = Path(tempfile.mkdtemp(prefix=_HOME_PREFIX, dir=scratch.base()))
+    lock = scratch.hold(home)
     run = home / "run"
     run.mkdir(mode=0o700)
     spec = {
@@ -173,35 +164,9 @@ def _log_tail(home: Path) -> str:
     return "\n".join(f"    {line}" for line in lines[-_LOG_TAIL_LINES:]) or "    (empty)"
 
 
-def hold(home: Path) -> int:
-    """Say that a directory is in use, for as long as the file that is returned is open in some process."""
-    # Invariant: a directory whose lock is free belongs to nobody that lives; see sweep.
-    lock = os.open(home / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    return lock
-
-
-def sweep(prefix: str = _HOME_PREFIX) -> None:
-    """Remove the directories that killed processes have left: of servers, or those whose names begin otherwise."""
-    for home in base().glob(prefix + "*"):
-        with suppress(OSError):
-            facts = home.lstat()
-            if facts.st_uid != os.geteuid() or not home.is_dir() or home.is_symlink():
-                continue
-            try:
-                lock = os.open(home / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except FileNotFoundError:
-                # Perhaps just being made: an old one without a lock was never finished.
-                if time.time() - facts.st_mtime > _STALE_SECONDS_MIN:
-                    shutil.rmtree(home, ignore_errors=True)
-                continue
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # A file this young may be about to be locked by its maker.
-                if os.fstat(lock).st_mtime < time.time() - 1.0:
-                    shutil.rmtree(home, ignore_errors=True)
-            finally:
-                os.close(lock)
+def sweep_homes() -> None:
+    """Remove what servers have left whose supervisor was killed."""
+    scratch.sweep(_HOME_PREFIX)
 
 
 def package_folder(package: str) -> Path | None:

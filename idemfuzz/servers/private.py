@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from idemfuzz.servers import Unavailable, programs
-from idemfuzz.servers._launch import Program, Started, Unusable, answers, start, sweep
+from idemfuzz.servers._launch import Program, Started, Unusable, answers, start, sweep_homes
 
 __all__ = ["PrivateRedis"]
 
@@ -32,7 +32,7 @@ class PrivateRedis:
             Unavailable: there is none.
         """
         found = programs("redis")
-        sweep()
+        sweep_homes()
         tried = []
         for program in found:
             try:

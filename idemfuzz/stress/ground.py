@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,8 +13,8 @@ from urllib.parse import urlsplit
 
 from idemfuzz import servers
 from idemfuzz.abc import Unusable
+from idemfuzz.scratch import scratch
 from idemfuzz.servers import Unavailable
-from idemfuzz.servers._launch import base, hold, sweep
 from idemfuzz.servers.private import PrivateRedis
 
 __all__ = ["Ground", "ReplyThief", "check_servers", "prepared"]
@@ -84,9 +82,7 @@ def prepared(database: str | None, redis: str | None) -> Iterator[Ground]:
         Unusable: a server cannot be had; the message says why and what to do.
     """
     with ExitStack() as stack:
-        sweep(_PREFIX)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX, dir=base())))
-        stack.callback(os.close, hold(folder))
+        folder = stack.enter_context(scratch(_PREFIX))
         try:
             own = None
             if redis is None:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "idemfuzz"
 LAYERS = [
     ("idemfuzz.model",),
     ("idemfuzz.abc",),
-    ("idemfuzz.import_path", "idemfuzz.permission"),
+    ("idemfuzz.import_path", "idemfuzz.permission", "idemfuzz.scratch"),
     ("idemfuzz.engine", "idemfuzz.explorers", "idemfuzz.checkers", "idemfuzz.adapters", "idemfuzz.servers"),
     ("idemfuzz.diagnose",),
     ("idemfuzz.reporting",),

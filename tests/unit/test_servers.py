@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from idemfuzz import servers
+from idemfuzz import scratch, servers
 from idemfuzz.servers import _kind, _launch, _mysql, _postgresql, _redis
 
 GIVEN = {
@@ -256,7 +256,7 @@ def test_the_next_start_sweeps_what_a_double_kill_left() -> None:
 
     # The kernel lets go of the dead server's lock a moment after its socket.
     def swept() -> bool:
-        _launch.sweep()
+        _launch.sweep_homes()
         return not started.home.exists()
 
     _until(swept)
@@ -265,7 +265,7 @@ def test_the_next_start_sweeps_what_a_double_kill_left() -> None:
 
 def test_the_sweep_spares_a_directory_that_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that is held, whatever its age, means a living server."""
-    monkeypatch.setattr(_launch, "base", lambda: tmp_path)
+    monkeypatch.setattr(scratch, "base", lambda: tmp_path)
     homes = [tmp_path / f"idemfuzz-server-{name}" for name in ("held", "free", "making", "unlocked")]
     for home in homes:
         home.mkdir()
@@ -275,7 +275,7 @@ def test_the_sweep_spares_a_directory_that_is_held(tmp_path: Path, monkeypatch: 
     os.utime(homes[3], (0, 0))
     with open(homes[0] / "lock", "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _launch.sweep()
+        _launch.sweep_homes()
     assert [home.exists() for home in homes] == [True, False, True, False]
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import create_engine
@@ -27,6 +27,7 @@ from idemfuzz.adapters.sqlalchemy.journal import is_ours
 from idemfuzz.adapters.sqlalchemy.schema import SqliteSchema, recover
 from idemfuzz.adapters.sqlalchemy.sqlite_journal import SqliteJournal, clear_away, obstacle
 from idemfuzz.adapters.sqlalchemy.statement import Statement, mentions
+from idemfuzz.scratch import scratch
 
 _BUSY = 5
 _BUSY_SNAPSHOT = 517
@@ -400,16 +401,13 @@ class _Move:
         self._engine = engine
         self._gate = gate
         self._pool = engine.pool
-        shared = "/dev/shm"
-        self._folder = tempfile.mkdtemp(
-            prefix="idemfuzz-", dir=shared if os.path.isdir(shared) and os.access(shared, os.W_OK) else None
-        )
-        self.path = os.path.join(self._folder, "memory.sqlite")
-        try:
+        shared = Path("/dev/shm")
+        usable = shared.is_dir() and os.access(shared, os.W_OK)
+        with ExitStack() as life:
+            folder = life.enter_context(scratch("idemfuzz-memory-", shared if usable else None))
+            self.path = str(folder / "memory.sqlite")
             within(engine, gate, self._copy)
-        except BaseException:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            raise
+            self._life = life.pop_all()
         connect = engine.dialect.connect
 
         def connect_to_file(*args: Any, **kwargs: Any) -> Any:
@@ -455,7 +453,7 @@ class _Move:
         within(self._engine, self._gate, self._engine.pool.dispose)
         self._engine.pool = self._pool
         vars(self._engine.dialect).pop("connect", None)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._life.close()
 
 
 def _quoted(name: str) -> str:
