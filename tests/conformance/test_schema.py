@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.engine.reflection import Inspector
 from sqlalchemy.exc import IntegrityError
 
 import idemfuzz
@@ -148,3 +149,26 @@ def test_the_next_search_puts_back_what_a_killed_one_left(sql_url: str, engine: 
     assert report.certificate.trials
     assert schema_of(fresh) == before
     fresh.dispose()
+
+
+def test_a_table_may_go_while_the_schema_is_read(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: what somebody else drops is no error. Method: it goes after the tables were listed, before their keys are asked for."""
+    create(engine)
+    ask = Inspector.get_multi_pk_constraint
+    left = []
+
+    def drop_and_ask(self: Any, *args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        with engine.begin() as connection:
+            connection.execute(text("DROP TABLE codes"))
+        left.extend(inspect(engine).get_table_names())
+        return ask(self, *args, **options)
+
+    def add(engine: Any) -> None:
+        with engine.begin() as connection:
+            connection.execute(text("INSERT INTO people VALUES (2, 'bob@x.org', 'Bob', 1)"))
+
+    monkeypatch.setattr(Inspector, "get_multi_pk_constraint", drop_and_ask)
+    report = idemfuzz.check(lambda: add(engine), job=add, stores={"db": engine}, max_trials=5)
+    assert left == ["people"]
+    assert report.verdict == "holds"

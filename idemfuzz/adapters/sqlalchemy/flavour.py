@@ -348,12 +348,14 @@ def reflect(
             for (_, table), answer in ask(schema, tables, **anything, **options).items()
         }
 
-    names = [schemas.called(schema, table) for schema, tables in places.items() for table in tables]
     constraints = answers(inspector.get_multi_pk_constraint)
-    keys = {name: tuple(constraints[name]["constrained_columns"]) for name in names}
     columns = answers(inspector.get_multi_columns)
     # Else a parent that the search path leads to would be said to be in the default schema.
     linked = answers(inspector.get_multi_foreign_keys, postgresql_ignore_search_path=True)
+    called = [schemas.called(schema, table) for schema, tables in places.items() for table in tables]
+    # A table that somebody drops meanwhile is not answered for.
+    names = [name for name in called if name in constraints and name in columns and name in linked]
+    keys = {name: tuple(constraints[name]["constrained_columns"]) for name in names}
     foreign = {name: [_link(link, schemas) for link in linked[name]] for name in names}
     backend = engine.url.get_backend_name()
     generated: dict[str, dict[str, str]] = {name: {} for name in names}
