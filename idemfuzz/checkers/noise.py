@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from idemfuzz.checkers.atoms import Atom, AtomKind, leaves_of
-from idemfuzz.checkers.ragged import Frames, frame_of, learned
+from idemfuzz.checkers.ragged import Frame, Frames, frame_of, learned
 from idemfuzz.model import Fact
 
 _SLACK_SECONDS = 3.0
@@ -56,6 +57,9 @@ class Trait(StrEnum):
 Place = tuple[str, str, str, str]
 """Store, group, field, path inside the value."""
 
+Group = tuple[str, str, str]
+"""Store, kind, name."""
+
 
 class Noise:
     """The places where values are made up, learned from References."""
@@ -66,6 +70,10 @@ class Noise:
         """Whose generated row ids stand at a place (inside JSON or a text), where that could be told."""
         self.ragged: dict[Place, Frames] = {}
         """Texts that fall into other pieces each time: what stays at the start and at the end."""
+        self.families: dict[tuple[str, str], Frames] = {}
+        """Names of groups with a made-up word in them, by store and kind: ``code:KXQWJ`` and ``code:PLMRT`` are both ``code:*``."""
+        self.steady: set[Group] = set()
+        """Groups that have the same name in each run."""
         self.stamps: set[tuple[str, str, str]] = set()
         """Fields (store, group, field) in which each run leaves a reading of its clock, to the second or finer."""
         self.lessons = 0
@@ -74,17 +82,29 @@ class Noise:
     def copy(self) -> Noise:
         twin = Noise()
         twin.places, twin.origins, twin.ragged = dict(self.places), dict(self.origins), dict(self.ragged)
+        twin.families, twin.steady = dict(self.families), set(self.steady)
         twin.stamps = set(self.stamps)
         return twin
 
     def trait(self, place: Place) -> Trait | None:
         return self.places.get(place) or self.places.get((*place[:3], "*"))
 
+    def called(self, facts: Iterable[Fact]) -> tuple[Fact, ...]:
+        """The facts in groups whose names are the same in each run."""
+        return tuple(map(self._called, facts) if self.families else facts)
+
+    def _called(self, fact: Fact) -> Fact:
+        group = _group(fact)
+        frame = None if group in self.steady else frame_of(self.families.get(group[:2], ()), fact.group)
+        return fact if frame is None else replace(fact, group=f"{frame.head}*{frame.tail}")
+
     def learn(
         self, first: Iterable[Fact], second: Iterable[Fact], first_span: Span, second_span: Span
     ) -> bool:
         """Compare two References; False if they differ in more than values (nothing can be learned)."""
-        pairs = _aligned(list(first), list(second))
+        ones, others = list(first), list(second)
+        self._learn_families({*map(_group, ones)}, {*map(_group, others)})
+        pairs = _aligned(self.called(ones), self.called(others))
         if pairs is None:
             return False
         self.lessons += 1
@@ -109,6 +129,28 @@ class Noise:
         """Whether a field's values are another in each run: made up, or read from the clock. A key with one in it keeps no row away."""
         makes_up, stamps = self.makes_up(store), self.stamps
         return lambda group, name: makes_up(group, name) or (store, group, name) in stamps
+
+    def _learn_families(self, ones: set[Group], others: set[Group]) -> None:
+        """Groups that only one of two References has are one, if they are as many, and alike but for a word."""
+        if ones == others:
+            return
+        for kind in {group[:2] for group in ones ^ others}:
+            left, right = (
+                sorted(name for *of, name in groups if tuple(of) == kind)
+                for groups in (ones - others, others - ones)
+            )
+            if len(left) != len(right):
+                continue
+            frames = self.families.get(kind, ())
+            for name in left:
+                other = max(right, key=lambda other: Frame.between(name, other).width)
+                right.remove(other)
+                if re.search(r"\w", Frame.between(name, other).stays):
+                    frames = learned(frames, name, other)
+            if frames:
+                self.lessons += 1
+                self.families[kind] = frames
+                self.steady |= {group for group in ones & others if group[:2] == kind}
 
     def _learn_field(
         self,
@@ -159,7 +201,7 @@ class Noise:
         a, b = ("".join(atom.value for atom in atoms) for atoms in (ones, others))
         self.ragged[place] = frames = learned(self.ragged.get(place, ()), a, b)
         frame = frame_of(frames, a)
-        stays = frame.head + frame.tail if frame is not None else ""
+        stays = frame.stays if frame is not None else ""
         made_up = [
             atom.value
             for atom in (*ones, *others)
@@ -204,7 +246,11 @@ def extent(value: object) -> int | None:
     return len(value) if isinstance(value, list | tuple | set | frozenset | Mapping) else None
 
 
-def _aligned(first: list[Fact], second: list[Fact]) -> list[tuple[Fact, Fact]] | None:
+def _group(fact: Fact) -> Group:
+    return fact.store, str(fact.kind), fact.group
+
+
+def _aligned(first: Sequence[Fact], second: Sequence[Fact]) -> list[tuple[Fact, Fact]] | None:
     """Pair the facts of two References: within a group, the most alike ones."""
     left, right = _grouped(first), _grouped(second)
     if left.keys() != right.keys():
@@ -220,10 +266,10 @@ def _aligned(first: list[Fact], second: list[Fact]) -> list[tuple[Fact, Fact]] |
     return pairs
 
 
-def _grouped(facts: Sequence[Fact]) -> dict[tuple[str, str, str], list[Fact]]:
-    groups: dict[tuple[str, str, str], list[Fact]] = defaultdict(list)
+def _grouped(facts: Sequence[Fact]) -> dict[Group, list[Fact]]:
+    groups: dict[Group, list[Fact]] = defaultdict(list)
     for fact in facts:
-        groups[(fact.store, str(fact.kind), fact.group)].append(fact)
+        groups[_group(fact)].append(fact)
     return groups
 
 

@@ -36,8 +36,17 @@ class Frame:
             frame = replace(frame, tail="")
         return frame.seen(one, other)
 
+    @property
+    def stays(self) -> str:
+        return self.head + self.tail
+
+    @property
+    def width(self) -> int:
+        """How much of a text stays."""
+        return len(self.stays)
+
     def fits(self, text: str) -> bool:
-        room = len(text) >= len(self.head) + len(self.tail)
+        room = len(text) >= self.width
         return room and text.startswith(self.head) and text.endswith(self.tail)
 
     def middle(self, text: str) -> str:
@@ -69,7 +78,7 @@ Frames = tuple[Frame, ...]
 def frame_of(frames: Frames, text: str) -> Frame | None:
     """The widest frame that a text fits."""
     fitting = [frame for frame in frames if frame.fits(text)]
-    return min(fitting, key=lambda frame: len(frame.head) + len(frame.tail), default=None)
+    return min(fitting, key=lambda frame: frame.width, default=None)
 
 
 def learned(frames: Frames, one: str, other: str) -> Frames:

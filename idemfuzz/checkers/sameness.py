@@ -71,6 +71,7 @@ def compare(expected: State, actual: State, noise: Noise) -> Comparison:
     if _literal(expected) == _literal(actual):
         same = expected.delta.added
         return Comparison((), len(same), _work(same))
+    expected, actual = _called(expected, noise), _called(actual, noise)
     expected, actual = _unlapsed(expected, actual, noise), _unlapsed(actual, expected, noise)
     kept = _kept(expected.delta, actual.delta)
     left, right = _reduce(expected, noise, kept), _reduce(actual, noise, kept)
@@ -109,6 +110,18 @@ def _reduce(state: State, noise: Noise, kept: frozenset[Id]) -> list[_Reduced]:
     reduced = _once(_skeleton(fact, state.span, noise, new) for fact in state.delta.added)
     state.memo["reduced"] = (noise, noise.lessons, kept, reduced)
     return reduced
+
+
+def _called(state: State, noise: Noise) -> State:
+    """The state in groups whose names are the same in each run."""
+    if not noise.families:
+        return state
+    known = state.memo.get("called")
+    if known is None or known[:2] != (noise, noise.lessons):
+        delta = state.delta
+        called = Delta(*(noise.called(facts) for facts in (delta.added, delta.removed, delta.lapsed)))
+        known = state.memo["called"] = (noise, noise.lessons, State(called, state.span))
+    return known[2]
 
 
 def _unlapsed(state: State, other: State, noise: Noise) -> State:

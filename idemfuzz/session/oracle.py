@@ -87,7 +87,11 @@ class Oracle:
             self.noise.learn(
                 earlier.state.delta.added, later.state.delta.added, earlier.state.span, later.state.span
             )
-        return (known.places, known.ragged) != (self.noise.places, self.noise.ragged)
+        return (known.places, known.ragged, known.families) != (
+            self.noise.places,
+            self.noise.ragged,
+            self.noise.families,
+        )
 
     def _why(self, first: Run, second: Run) -> str:
         differences = compare(first.state, second.state, self.noise).differences

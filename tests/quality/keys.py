@@ -67,6 +67,11 @@ def revive_session(redis: Any, user: str) -> None:
     redis.set(f"session:{user}", "renamed", keepttl=True)
 
 
+def shorten_link(redis: Any, target: str) -> None:
+    """A made-up name so short that it may look like a word."""
+    redis.set(f"link:{secrets.token_urlsafe(6)}", target)
+
+
 def append_log(redis: Any, line: str) -> None:
     redis.append("log", line + "\n")
 

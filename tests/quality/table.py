@@ -289,6 +289,7 @@ KEYS = [
     Case(keys.publish_to_stream, "IDM103", DUPLICATE, 4, {"order": "o7"}, ["redis"]),
     Case(keys.add_token, "IDM103", DUPLICATE, 4, {"user": "ada"}, ["redis"]),
     Case(keys.issue_reset_link, "IDM103", DUPLICATE, 4, {"user": "ada"}, ["redis"]),
+    Case(keys.shorten_link, "IDM103", DUPLICATE, 4, {"target": "https://example.org"}, ["redis"]),
     Case(keys.open_session, "IDM103", DUPLICATE, 4, {"user": "ada"}, ["redis"]),
     Case(
         keys.revive_session,

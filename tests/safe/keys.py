@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import secrets
+import string
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -179,6 +181,15 @@ def start_session(cache: Redis, user: str) -> str:
     session = cache.hget("sessions", user).decode()
     cache.hset(f"session:{session}", mapping={"user": user, "id": session})
     return session
+
+
+def invite(cache: Redis, user: str) -> str:
+    """A code of letters alone, in the name of a key; the first one stays. Another key's name has no code in it."""
+    cache.hsetnx("invited", user, "".join(random.choices(string.ascii_uppercase, k=8)))
+    code = cache.hget("invited", user).decode()
+    cache.set(f"invite:{code}:by", user)
+    cache.set("invite:latest:by", user)
+    return code
 
 
 def remember_result(cache: Redis, question: str, answer: str) -> str:

@@ -415,6 +415,7 @@ CASES = [
         on=PAIRS,
         seed=r.seed_session,
     ),
+    Case(r.invite, lambda w: r.invite(w.redis, "ada"), uses="redis", on=PAIRS),
     Case(r.start_session, lambda w: r.start_session(w.redis, "ada"), uses="redis", on=PAIRS),
     Case(r.remember_result, lambda w: r.remember_result(w.redis, "6*7", "42"), uses="redis", on=PAIRS),
     Case(r.count_members, lambda w: r.count_members(w.redis), uses="redis", on=PAIRS, seed=r.seed_users),

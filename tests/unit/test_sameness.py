@@ -233,6 +233,33 @@ def test_references_that_differ_in_more_than_values_teach_nothing():
     assert not noise.learn([row("users", {"id": 1})], [], SPAN, SPAN)
 
 
+def test_groups_that_differ_by_a_made_up_word_are_one():
+    """Goal: what a key is about need not be seen by its looks. Method: codes of letters, beside a key whose name stays."""
+
+    def state(*codes: str) -> list[Fact]:
+        return [key("code:all", sorted(codes)), *(key(f"code:{code}", "ada") for code in codes)]
+
+    noise = learned(state("KXQWJABD"), state("PLMRTUVX"))
+    assert differ(state("KXQWJABD"), state("ZUVABOPQ"), noise) == ()
+    extra = [
+        d for d in differ(state("KXQWJABD"), state("ZUVABOPQ", "FGHIJKLM"), noise) if d.group == "code:*"
+    ]
+    assert [(d.kind, d.expected_count, d.actual_count) for d in extra] == [(DifferenceKind.EXTRA, 1, 2)]
+    linked = differ(state("KXQWJABD"), [*state("ZUVABOPQ")[1:], key("code:all", ["FGHIJKLM"])], noise)
+    assert {d.kind for d in linked} == {DifferenceKind.MISLINKED}
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        pytest.param(["code:PLMRTUVX", "code:ZUVABOPQ"], id="more of them"),
+        pytest.param(["PLMRTUVX"], id="nothing that stays"),
+    ],
+)
+def test_groups_without_a_counterpart_teach_nothing(others):
+    assert not Noise().learn([key("code:KXQWJABD", 1)], [key(other, 1) for other in others], SPAN, LATER)
+
+
 def test_update_of_a_row_that_was_there_is_told_by_its_id_though_the_table_makes_ids_up():
     """Goal: not "not updated" for a counter that went too far. Method: a table with nothing but an id and the counter."""
 
