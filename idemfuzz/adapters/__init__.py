@@ -14,6 +14,7 @@ _BUILT_IN = {
     "sqlalchemy": ("idemfuzz.adapters.sqlalchemy", "SqlAlchemyAdapter"),
     "redis": ("idemfuzz.adapters.redis", "RedisAdapter"),
     "files": ("idemfuzz.adapters.files", "FilesAdapter"),
+    "drivers": ("idemfuzz.adapters.drivers", "DriversTap"),
     "containers": ("idemfuzz.adapters.containers", "ContainersAdapter"),
     "mock": ("idemfuzz.adapters.mock", "MockTap"),
     "fakes": ("idemfuzz.adapters.fakes", "FakesTap"),

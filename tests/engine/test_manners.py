@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -312,6 +314,61 @@ def test_statements_past_sqlalchemy_are_never_a_pass(db):
     report = check(job, job=job, stores={"db": db})
     assert report.verdict == "unknown"
     assert [note.code for note in report.notes] == ["IDM903"]
+
+
+def test_database_that_a_driver_opens_itself_is_told(db, tmp_path):
+    """Goal: no pass for what nobody looks at, and no word of what is looked at, or dies with its connection."""
+    connect = sqlite3.connect
+
+    def job(name: object) -> None:
+        claim(db, "a")
+        own = sqlite3.connect(name)
+        own.execute("CREATE TABLE IF NOT EXISTS seen (n)")
+        own.close()
+
+    report = check(lambda: job(tmp_path / "own.db"), job=job, stores={"db": db})
+    assert report.verdict == "unknown"
+    assert [note.code for note in report.notes] == ["IDM904"]
+    assert "own.db' by sqlite3 itself" in report.notes[0].text
+    for known in (":memory:", tmp_path / "a.db"):
+        assert check(lambda known=known: job(known), job=job, stores={"db": db}).verdict == "holds"
+    assert sqlite3.connect is connect
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["psycopg", "psycopg2", "pymysql", "asyncpg"])
+def test_server_that_a_driver_connects_to_itself_is_told(library: str, db, lend):
+    """Goal: the same for each of the drivers that people use bare."""
+    driver = pytest.importorskip(library)
+    url = sa.make_url(lend("mysql" if library == "pymysql" else "postgresql"))
+
+    def job() -> None:
+        claim(db, "a")
+        where = {
+            "user": url.username,
+            "password": url.password or "",
+            "port": url.port,
+            "database": url.database,
+        }
+        where["host"] = url.host or url.query.get("host") or "localhost"
+        where = {name: value for name, value in where.items() if value is not None}
+        if library == "psycopg":
+            where["dbname"] = where.pop("database")
+        if library == "pymysql" and "unix_socket" in url.query:
+            where["unix_socket"] = url.query["unix_socket"]
+
+        async def come_and_go() -> None:
+            await (await driver.connect(**where)).close()
+
+        if library == "asyncpg":
+            asyncio.run(come_and_go())
+        else:
+            driver.connect(**where).close()
+
+    report = check(job, job=job, stores={"db": db})
+    assert report.verdict == "unknown"
+    assert [note.code for note in report.notes] == ["IDM904"]
+    assert f"the database {url.database!r} by {library} itself" in report.notes[0].text
 
 
 def test_random_job_is_nondeterministic_and_not_blamed(db):

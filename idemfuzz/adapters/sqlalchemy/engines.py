@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 if TYPE_CHECKING:
     from idemfuzz.adapters.sqlalchemy.tap import DialectTap
 
-__all__ = ["join", "leave", "note_stranger", "part", "strangers", "watch"]
+__all__ = ["is_watched", "join", "leave", "note_stranger", "part", "strangers", "watch"]
 
 _taps: dict[Hashable, DialectTap] = {}
 _joined: set[Hashable] = set()
@@ -29,6 +29,12 @@ def strangers() -> Sequence[str]:
 
 def note_stranger(text: str) -> None:
     _strangers[text] = None
+
+
+def is_watched(backend: str, name: str) -> bool:
+    """Whether a database is watched, as far as its name tells; of SQLite its path."""
+    kinds = ("mysql", "mariadb") if backend == "mysql" else (backend,)
+    return any(known[0] in kinds and known[-1] == name for known in _taps if isinstance(known, tuple))
 
 
 def watch(identity: Hashable, tap: DialectTap) -> None:
