@@ -1,9 +1,9 @@
-"""Servers that take what a job sends and keep nothing."""
+"""Servers that take what a job sends and keep nothing, and moto, which keeps it."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from socketserver import StreamRequestHandler
@@ -22,6 +22,35 @@ def serving(server: Any) -> Iterator[tuple[str, int]]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def cloud() -> Iterator[Callable[[str], Any]]:
+    """Clients of AWS by service, which moto answers: with two queues, a bucket, a table and a sender of mails."""
+    import boto3
+    from moto import mock_aws
+
+    made: dict[str, Any] = {}
+
+    def client(service: str) -> Any:
+        if service not in made:
+            made[service] = boto3.client(
+                service, aws_access_key_id="id", aws_secret_access_key="secret", region_name="us-east-1"
+            )
+        return made[service]
+
+    with mock_aws():
+        client("sqs").create_queue(QueueName="orders")
+        client("sqs").create_queue(QueueName="orders.fifo", Attributes={"FifoQueue": "true"})
+        client("s3").create_bucket(Bucket="invoices")
+        client("ses").verify_email_identity(EmailAddress="shop@example.org")
+        client("dynamodb").create_table(
+            TableName="users",
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        yield client
 
 
 class Mails(StreamRequestHandler):

@@ -20,6 +20,8 @@ _BUILT_IN = {
     "fakes": ("idemfuzz.adapters.fakes", "FakesTap"),
     "mail": ("idemfuzz.adapters.mail", "MailTap"),
     "http": ("idemfuzz.adapters.http", "HttpTap"),
+    "aws": ("idemfuzz.adapters.aws", "AwsTap"),
+    "aws_fakes": ("idemfuzz.adapters.aws_fakes", "AwsFakesTap"),
     "rq": ("idemfuzz.adapters.rq", "RqQueue"),
 }
 ENTRY_POINTS = "idemfuzz.adapters"

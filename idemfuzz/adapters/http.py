@@ -27,23 +27,28 @@ library's function with a `Mock` (the mock adapter counts that, if a fixture han
 from __future__ import annotations
 
 import functools
-import hashlib
 import http
-import inspect
 import json
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
 from types import FunctionType, ModuleType
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from idemfuzz.abc import Errors, Gate
+from idemfuzz.adapters.contents import (
+    MASK,
+    SECRET,
+    TEXT_CHARACTERS_MAX,
+    digest,
+    masked,
+    octets,
+    pattern,
+    shown_body,
+)
 from idemfuzz.adapters.idempotency import header_names_a_key, names_a_key
-from idemfuzz.adapters.tokens import without_tokens
+from idemfuzz.adapters.libraries import LibraryTap, Perform
 from idemfuzz.model import Access, Effect, Fact, FactKind, FaultKind
 
 __all__ = ["HttpTap"]
@@ -55,20 +60,6 @@ _REPEATABLE_GRANTS = frozenset(
         *("client_credentials", "password", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
         "urn:ietf:params:oauth:grant-type:token-exchange",
     }
-)
-_TEXT_CHARACTERS_MAX = 65_536
-_MASK = "***"
-_SECRET = re.compile(
-    r"passw(or)?d|passwd|secret|credential|authorization|api[-_]?key|access[-_]?key|private[-_]?key"
-    r"|(access|auth|refresh|id|session|bearer)[-_]?token|^token$|signature|^sig$|card[-_]?number|^cvv$|^cvc$",
-    re.IGNORECASE,
-)
-_VARIABLE = re.compile(
-    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-    r"|(?<![0-9a-z])(?=[0-9a-z]*[0-9])(?=[0-9a-z]*[a-z])[0-9a-z]{16,}(?![0-9a-z])"
-    r"|(?<![0-9a-z])(?=[0-9a-f]*[0-9])[0-9a-f]{8,}(?![0-9a-z])"
-    r"|[0-9]+",
-    re.IGNORECASE,
 )
 
 
@@ -98,97 +89,24 @@ _Describe = Callable[[Sequence[Any], Mapping[str, Any]], _Request | None]
 _Failures = Callable[[_Request, Sequence[Any], Mapping[str, Any]], Errors]
 
 
-@dataclass(frozen=True, slots=True)
-class _Patch:
-    owner: Any
-    attribute: str
-    original: Any
-    wrapper: Any
-
-
-class HttpTap:
+class HttpTap(LibraryTap):
     """Taps requests, httpx, urllib3 and `urllib.request`; imports none of them by itself."""
 
     name = "http"
 
     def __init__(self) -> None:
-        self._gate: Gate | None = None
-        self._patches: list[_Patch] = []
-        self._finder = _Announcing(tuple(_LIBRARIES), self._tap)
-
-    def attach(self, gate: Gate, values: Mapping[str, object]) -> None:
-        self._gate = gate
-        self._tap_loaded()
-        sys.meta_path.insert(0, self._finder)
-
-    def reset(self) -> None:
-        self._tap_loaded()
-
-    def detach(self) -> None:
-        """Put every attribute back; what a test has put over ours since is the test's own to undo."""
-        self._gate = None
-        if self._finder in sys.meta_path:
-            sys.meta_path.remove(self._finder)
-        while self._patches:
-            patch = self._patches.pop()
-            if vars(patch.owner).get(patch.attribute) is patch.wrapper:
-                setattr(patch.owner, patch.attribute, patch.original)
-
-    def _tap_loaded(self) -> None:
-        for library in _LIBRARIES:
-            if sys.modules.get(library) is not None:
-                self._tap(library)
-
-    def _tap(self, library: str) -> None:
-        if self._gate is not None:
-            _LIBRARIES[library](self, sys.modules[library])
+        super().__init__(_LIBRARIES)
 
     def patch(self, owner: Any, attribute: str, describe: _Describe, failures: _Failures) -> None:
-        """Make calls of ``owner.attribute`` Effects, if there is such a function and it is not tapped yet."""
-        original = vars(owner).get(attribute)
-        if original is None or any(p.wrapper is original for p in self._patches):
-            return
-        # A wrapper of an earlier search, brought back by a test's monkeypatch, gives way to what it wraps.
-        while (inner := getattr(original, "_idemfuzz_wrapped", None)) is not None:
-            original = inner
-        wrapper = self._wrapper(original, describe, failures)
-        self._patches.append(_Patch(owner, attribute, original, wrapper))
-        setattr(owner, attribute, wrapper)
+        """Make requests that ``owner.attribute`` sends Effects."""
 
-    def _wrapper(
-        self, original: Callable[..., Any], describe: _Describe, failures: _Failures
-    ) -> Callable[..., Any]:
-        def asked(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Gate, _Request] | None:
-            gate = self._gate
-            if gate is None or gate.scope() is None:
-                return None
+        def ask(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Perform | None:
             request = describe(args, kwargs)
-            return None if request is None else (gate, request)
+            if request is None:
+                return None
+            return lambda gate, send: _perform(gate, request, send, failures(request, args, kwargs))
 
-        @functools.wraps(original)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            known = asked(args, kwargs)
-            if known is None:
-                return original(*args, **kwargs)
-            gate, request = known
-            send = functools.partial(original, *args, **kwargs)
-            return _perform(gate, request, send, failures(request, args, kwargs))
-
-        @functools.wraps(original)
-        async def coroutine_wrapper(*args: Any, **kwargs: Any) -> Any:
-            known = asked(args, kwargs)
-            if known is None:
-                return await original(*args, **kwargs)
-            gate, request = known
-
-            def send() -> Any:
-                return gate.wait(original(*args, **kwargs))
-
-            return _perform(gate, request, send, failures(request, args, kwargs))
-
-        chosen: Any = coroutine_wrapper if inspect.iscoroutinefunction(original) else wrapper
-        chosen._idemfuzz_wrapped = original
-        return chosen  # type: ignore[no-any-return]
+        self.tap(owner, attribute, ask)
 
     def patch_stubs(self, owner: Any, library: str, failures: _Failures, *, bound: bool) -> None:
         """Make calls of functions that a test has put in place of the library's own shortcuts Effects, too.
@@ -210,12 +128,12 @@ def _perform(gate: Gate, request: _Request, send: Callable[[], Any], errors: Err
     reads = request.reads or _asks_for_token(request, body)
     url = _shown_url(request.url)
     parts = urlsplit(url)
-    pattern = _pattern(parts.path)
+    place = pattern(parts.path)
     effect = Effect(
-        label=f"http.{request.method}{pattern}",
+        label=f"http.{request.method}{place}",
         store="http",
         access=Access.READ if reads else Access.DURABLE,
-        detail=f"{request.method} {url}{_shown_body(body)}",
+        detail=f"{request.method} {url}{shown_body(body)}",
         faults=(FaultKind.REFUSED,) if reads else (FaultKind.REFUSED, FaultKind.LOST),
     )
     if reads:
@@ -234,7 +152,7 @@ def _perform(gate: Gate, request: _Request, send: Callable[[], Any], errors: Err
     call = Fact(
         store="http",
         kind=FactKind.HTTP,
-        group=f"{request.method} {parts.netloc}{pattern}",
+        group=f"{request.method} {parts.netloc}{place}",
         fields=fields,
         once=_once(request, url, body),
     )
@@ -257,16 +175,8 @@ def _once(request: _Request, url: str, body: object) -> str | None:
         if value and isinstance(value, str | int):
             return f"{request.method} {url} {value}"
     # Whether two say the same is asked when they are compared: a time within is noise there.
-    repeatable = request.method in _REPEATABLE and _bytes(request.body) is not None
+    repeatable = request.method in _REPEATABLE and octets(request.body) is not None
     return f"{request.method} {url}" if repeatable else None
-
-
-def _pattern(path: str) -> str:
-    """The path with its ids replaced by ``*``; a version such as ``v1`` stays."""
-    segments = (
-        s if re.fullmatch(r"v\d{1,3}", s) else _VARIABLE.sub("*", without_tokens(s)) for s in path.split("/")
-    )
-    return "/".join(re.sub(r"\*(?:[-_.:T]?\*)+", "*", s) for s in segments) or "/"
 
 
 def _shown_url(url: str) -> str:
@@ -274,22 +184,15 @@ def _shown_url(url: str) -> str:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     query = "&".join(
-        f"{name}={_MASK}" if equals and _SECRET.search(name) else f"{name}{equals}{value}"
+        f"{name}={MASK}" if equals and SECRET.search(name) else f"{name}{equals}{value}"
         for name, equals, value in (field.partition("=") for field in parts.query.split("&"))
     )
     return urlunsplit((parts.scheme, host, parts.path or "/", query, ""))
 
 
-def _shown_body(body: object, characters_max: int = 200) -> str:
-    if body is None:
-        return ""
-    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
-    return f" {text}" if len(text) <= characters_max else f" {text[: characters_max - 1]}…"
-
-
 def _parsed(request: _Request) -> Any:
     """The body as plain values: JSON, form fields, text, a digest of bytes; secrets are masked."""
-    data = _bytes(request.body)
+    data = octets(request.body)
     if data is None:
         return f"<{type(request.body).__name__}>"
     if not data:
@@ -301,44 +204,22 @@ def _parsed(request: _Request) -> Any:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        return _digest(data)
+        return digest(data)
     if "json" in kind or text.lstrip()[:1] in ("{", "["):
         try:
-            return _masked(json.loads(text))
+            return masked(json.loads(text))
         except ValueError:
             pass
     if "x-www-form-urlencoded" in kind:
         form: dict[str, Any] = {}
         for name, value in parse_qsl(text, keep_blank_values=True):
             form[name] = [*_listed(form[name]), value] if name in form else value
-        return _masked(form)
-    return text if len(text) <= _TEXT_CHARACTERS_MAX else _digest(data)
+        return masked(form)
+    return text if len(text) <= TEXT_CHARACTERS_MAX else digest(data)
 
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            name: _MASK if isinstance(inner, str) and _SECRET.search(name) else _masked(inner)
-            for name, inner in value.items()
-        }
-    return [_masked(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _digest(data: bytes) -> str:
-    return f"<{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()[:16]}>"
-
-
-def _bytes(body: object) -> bytes | None:
-    """The body's bytes; None for a stream, which can be read only once, and not by us."""
-    if body is None:
-        return b""
-    if isinstance(body, str):
-        return body.encode()
-    return bytes(body) if isinstance(body, bytes | bytearray | memoryview) else None
 
 
 def _status(answer: Any) -> int | None:
@@ -518,52 +399,9 @@ def _tap_urllib(tap: HttpTap, urllib_request: ModuleType) -> None:
     tap.patch(urllib_request.OpenerDirector, "open", describe, failures)
 
 
-_LIBRARIES: Mapping[str, Callable[[HttpTap, ModuleType], None]] = {
+_LIBRARIES: Mapping[str, Callable[[Any, ModuleType], None]] = {
     "requests": _tap_requests,
     "httpx": _tap_httpx,
     "urllib3": _tap_urllib3,
     "urllib.request": _tap_urllib,
 }
-
-
-# -- a library that is imported later ------------------------------------------------------------------------
-
-
-class _Announcing(MetaPathFinder):
-    """Tells when one of ``modules`` has been imported; finding and loading is left to the others."""
-
-    def __init__(self, modules: Sequence[str], loaded: Callable[[str], None]) -> None:
-        self._modules = modules
-        self._loaded = loaded
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname not in self._modules:
-            return None
-        for finder in sys.meta_path:
-            find = None if finder is self else getattr(finder, "find_spec", None)
-            spec: ModuleSpec | None = find(fullname, path, target) if find is not None else None
-            if spec is not None:
-                if spec.loader is not None:
-                    spec.loader = _AnnouncingLoader(spec.loader, lambda: self._loaded(fullname))
-                return spec
-        return None
-
-
-class _AnnouncingLoader(Loader):
-    """Loads as the real loader does and hands the module over to it; then tells."""
-
-    def __init__(self, loader: Loader, loaded: Callable[[], None]) -> None:
-        self._loader = loader
-        self._loaded = loaded
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__loader__ = self._loader
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._loader
-        self._loader.exec_module(module)
-        self._loaded()

@@ -22,6 +22,7 @@ from email.message import EmailMessage
 from typing import Any
 
 from idemfuzz.abc import Errors, Gate
+from idemfuzz.adapters.libraries import unwrapped
 from idemfuzz.model import Access, Effect, Fact, FactKind, FaultKind
 
 __all__ = ["MailTap"]
@@ -50,10 +51,9 @@ class MailTap:
         import smtplib
 
         self._gate = gate
-        original = vars(smtplib.SMTP)["sendmail"]
-        # A wrapper of an earlier search, brought back by a test's monkeypatch, gives way to what it wraps.
-        while (inner := getattr(original, "_idemfuzz_wrapped", None)) is not None:
-            original = inner
+        original = unwrapped(vars(smtplib.SMTP)["sendmail"])
+        if original is None:
+            return
         self._original, self._wrapper = original, self._wrap(original)
         smtplib.SMTP.sendmail = self._wrapper  # type: ignore[method-assign]
 

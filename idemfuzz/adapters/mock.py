@@ -40,6 +40,7 @@ from typing import Any
 from uuid import UUID
 
 from idemfuzz.abc import Errors, Gate
+from idemfuzz.adapters.aws import asks, same_as
 from idemfuzz.adapters.idempotency import key_in
 from idemfuzz.model import Access, Effect, Fact, FactKind, FaultKind
 
@@ -177,7 +178,8 @@ def _perform(
     gate: Gate, path: tuple[str, ...], call: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     label = _label(path)
-    only_reads = reads(path[-1])
+    api = _api_call(path[-1], args)
+    only_reads = reads(path[-1]) if api is None else asks(*api)
     given = [shown(a) for a in args] + [f"{name}={shown(value)}" for name, value in kwargs.items()]
     effect = Effect(
         label=label,
@@ -192,7 +194,10 @@ def _perform(
     )
     if only_reads:
         return gate.perform(effect, call, errors=errors, describe=shown)
-    key = key_in(kwargs) or key_in(args) or _object(path[-1], args, kwargs)
+    if api is not None:
+        key = same_as(*api)
+    else:
+        key = key_in(kwargs) or key_in(args) or _object(path[-1], args, kwargs)
     fact = Fact(
         store="mock",
         kind=FactKind.CALL,
@@ -201,7 +206,7 @@ def _perform(
             "args": tuple(_plain(a) for a in args),
             "kwargs": {name: _plain(value) for name, value in kwargs.items()},
         },
-        once=f"{label} {key}" if key else None,
+        once=f"{label} {key if api is None else f'{api[0]} {key}'}" if key else None,
     )
     return gate.perform(effect, call, errors=errors, describe=shown, call=fact)
 
@@ -242,6 +247,14 @@ def _no_effect(mock: Any, path: tuple[str, ...]) -> bool:
         isinstance(spec, type) and issubclass(spec, logging.Logger)
     )
     return last in _LOGGING and logger
+
+
+def _api_call(name: str, args: tuple[Any, ...]) -> tuple[str, Mapping[str, Any]] | None:
+    """Operation and parameters, where a mock stands for botocore's ``BaseClient._make_api_call``."""
+    if name != "_make_api_call" or len(args) < 2:
+        return None
+    operation, params = args[-2:]
+    return (operation, params) if isinstance(operation, str) and isinstance(params, Mapping) else None
 
 
 def _object(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:

@@ -314,6 +314,8 @@ class _Terms:
         missing = self.difference.kind is DifferenceKind.MISSING
         note = "  # and the mark only after it" if missing else "  # the same in each run"
         match self.fact.kind:
+            case FactKind.HTTP if self.fact.store == "aws":
+                return self.call_aws(key, note)
             case FactKind.HTTP:
                 verb, _, place = self.fact.group.partition(" ")
                 return f'{verb.lower()}("{place}", ..., headers={{"Idempotency-Key": {key}}}){note}'
@@ -328,6 +330,16 @@ class _Terms:
                 return f'message["Message-ID"] = {sender}{note}'
             case FactKind.CALL if "." in self.fact.group:
                 return f"{self.fact.group}(..., idempotency_key={key}){note}"
+        return ""
+
+    def call_aws(self, key: str, note: str) -> str:
+        """By the parameter that the service has for it; most have none."""
+        service, _, operation = self.fact.group.partition(" ")[0].partition(".")
+        if operation in ("SendMessage", "Publish"):
+            call = "send_message" if operation == "SendMessage" else "publish"
+            return f"{service}.{call}(..., MessageGroupId=..., MessageDeduplicationId={key}){note}; FIFO only"
+        if operation == "StartExecution":
+            return f"{service}.start_execution(..., name={key}){note}"
         return ""
 
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import idemfuzz.api  # noqa: F401 - A job's module registers it: imported before the fork, so that no horse pays for it.
 from idemfuzz.adapters import rq_worker
+from idemfuzz.adapters.aws import AwsTap
 from idemfuzz.adapters.http import HttpTap
 from idemfuzz.adapters.mail import MailTap
 from idemfuzz.adapters.redis.witness import RedisWitness
@@ -18,6 +19,7 @@ rq_worker.watch(_gate, _orders)
 RedisWitness(_gate, _orders.names).attach()
 MailTap().attach(_gate, {})
 HttpTap().attach(_gate, {})
+AwsTap().attach(_gate, {})
 with suppress(ImportError):
     from idemfuzz.adapters.sqlalchemy.witness import EngineWitness
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import smtplib
 import threading
@@ -17,7 +18,9 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from sinks import cloud
 
+from idemfuzz.adapters.aws import AwsTap
 from idemfuzz.adapters.http import HttpTap
 from idemfuzz.adapters.mail import MailTap
 from idemfuzz.adapters.mock import MockTap
@@ -142,6 +145,43 @@ class TestUrllib(TapConformance):
                 error.close()
 
         return http_subject(server, send, (urllib.error.URLError, RemoteDisconnected), urllib.request)
+
+
+class TestBotocore(TapConformance):
+    @pytest.fixture
+    def subject(self) -> Iterator[TapSubject]:
+        client_module = pytest.importorskip("botocore.client")
+        exceptions = pytest.importorskip("botocore.exceptions")
+        pytest.importorskip("moto")
+        queue = "https://sqs.us-east-1.amazonaws.com/123456789012/orders"
+        arrived: list[int] = []
+        with cloud() as client:
+            sqs = client("sqs")
+            sqs.meta.events.register(
+                "after-call.sqs.SendMessage", lambda parsed, **rest: arrived.append(sent.pop())
+            )
+            sent: list[int] = []
+
+            def send(item: int, **more: str) -> None:
+                sent.append(item)
+                fifo = ".fifo" if more else ""
+                sqs.send_message(QueueUrl=queue + fifo, MessageBody=str(item), **more)
+
+            def declined() -> None:
+                with contextlib.suppress(exceptions.ClientError):
+                    client("s3").put_object(Bucket="nowhere", Key="a", Body=b"x")
+
+            yield TapSubject(
+                tap=AwsTap,
+                kind=FactKind.HTTP,
+                call=send,
+                arrived=lambda: arrived,
+                look=lambda: sqs.receive_message(QueueUrl=queue),
+                declined=declined,
+                once=lambda item, key: send(item, MessageGroupId="g", MessageDeduplicationId=key),
+                errors=(exceptions.EndpointConnectionError, exceptions.ConnectionClosedError),
+                patches=[client_module.BaseClient],
+            )
 
 
 class Mailbox:

@@ -29,5 +29,16 @@ def test_package_loads_nothing_until_it_is_used():
 
 def test_adapters_load_no_vendor():
     loaded = loaded_by("from idemfuzz.adapters import load_adapters; load_adapters()")
-    vendors = {"sqlalchemy", "redis", "fakeredis", "rq", "celery", "requests", "httpx", "psycopg", "pymysql"}
+    vendors = {
+        "sqlalchemy",
+        "redis",
+        "fakeredis",
+        "rq",
+        "celery",
+        "requests",
+        "httpx",
+        "psycopg",
+        "pymysql",
+        "botocore",
+    }
     assert not vendors & loaded

@@ -51,6 +51,8 @@ VENDORS = {
     "requests",
     "httpx",
     "urllib3",
+    "boto3",
+    "botocore",
 }
 # The launcher asks the servers that it starts through plain drivers; the doctor names versions; the demo is an application.
 VENDORS_ALLOWED = ("idemfuzz.adapters", "idemfuzz.servers", "idemfuzz.demo", "idemfuzz.cli.doctor")

@@ -65,9 +65,11 @@ class World:
     """A list that a fake fills: handed to the search, not to the job."""
     smtp: tuple[str, int] = ("", 0)
     url: str = ""
+    aws: Any = None
+    """Clients by service, which moto answers."""
 
 
-NOT_STORES = frozenset({"smtp", "url"})
+NOT_STORES = frozenset({"smtp", "url", "aws"})
 NOT_ARGUMENTS = frozenset({"sent"})
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from sinks import Yes, serving
+from sinks import Yes, cloud, serving
 
 from idemfuzz import servers
 from quality.case import MEMORY, POSTGRESQL, SQLITE, Case, World
@@ -74,6 +74,8 @@ def world(case: Case, stack: Stack, tmp_path: Path, request: pytest.FixtureReque
         world.smtp = request.getfixturevalue("smtp")
     if "url" in case.needs:
         world.url = request.getfixturevalue("url")
+    if "aws" in case.needs:
+        world.aws = request.getfixturevalue("aws")
     tables = [getattr(table, "__table__", table) for table in case.tables]
     for table in tables:
         table.create(stack.engine)
@@ -91,6 +93,13 @@ def url() -> Iterator[str]:
     """The address of an HTTP server that says yes."""
     with serving(ThreadingHTTPServer(("127.0.0.1", 0), Yes)) as (host, port):
         yield f"http://{host}:{port}"
+
+
+@pytest.fixture
+def aws() -> Iterator[Callable[[str], Any]]:
+    """Clients of AWS that moto answers."""
+    with cloud() as client:
+        yield client
 
 
 @contextmanager

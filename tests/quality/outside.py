@@ -122,6 +122,42 @@ def call_webhook(url: str, event: str) -> None:
         answer.read()
 
 
+# -- AWS -----------------------------------------------------------------------------------------------------
+
+_ORDERS = "https://sqs.us-east-1.amazonaws.com/123456789012/orders"
+
+
+def announce_order(aws: Any, redis: Any, number: str) -> None:
+    """A message to a standard queue, and a flag after it."""
+    if redis.exists(f"announced:{number}"):
+        return
+    aws("sqs").send_message(QueueUrl=_ORDERS, MessageBody=number)
+    redis.set(f"announced:{number}", "1")
+
+
+def mail_receipt(aws: Any, to: str) -> None:
+    """SES has no idempotency key."""
+    aws("ses").send_email(
+        Source="shop@example.org",
+        Destination={"ToAddresses": [to]},
+        Message={"Subject": {"Data": "Receipt"}, "Body": {"Text": {"Data": "Thank you."}}},
+    )
+
+
+def count_visit(aws: Any, user: str) -> None:
+    aws("dynamodb").update_item(
+        TableName="users",
+        Key={"pk": {"S": user}},
+        UpdateExpression="ADD visits :one",
+        ExpressionAttributeValues={":one": {"N": "1"}},
+    )
+
+
+def add_user_under_new_id(aws: Any, name: str) -> None:
+    """A put is one with its repetition, if it has the same key."""
+    aws("dynamodb").put_item(TableName="users", Item={"pk": {"S": str(uuid.uuid4())}, "name": {"S": name}})
+
+
 # -- child jobs ----------------------------------------------------------------------------------------------
 
 

@@ -374,6 +374,10 @@ OUTSIDE = [
     Case(outside.call_webhook, "IDM105", DUPLICATE, 4, {"event": "paid"}, ["url"]),
     Case(outside.deliver_webhook_anew, "IDM105", DUPLICATE, 4, {"event": "paid"}, ["url"]),
     Case(outside.use_up_refresh_token, "IDM105", DUPLICATE, 4, needs=["url"]),
+    Case(outside.announce_order, "IDM105", KILL, 40, {"number": "A-1"}, ["aws", "redis"]),
+    Case(outside.mail_receipt, "IDM105", DUPLICATE, 4, {"to": EMAIL}, ["aws"]),
+    Case(outside.count_visit, "IDM105", DUPLICATE, 4, {"user": "u-7"}, ["aws"]),
+    Case(outside.add_user_under_new_id, "IDM105", DUPLICATE, 4, {"name": "Ada"}, ["aws"]),
     Case(outside.remind_soon, "IDM106", DUPLICATE, 4, {"order_id": 7}, ["redis"]),
     Case(outside.finish_order, "IDM106", DUPLICATE, 4, {"order_id": 7}, ["redis"]),
     Case(

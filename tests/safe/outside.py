@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import hmac
+import io
 import json
 import os
 import smtplib
@@ -20,6 +22,7 @@ from typing import Any
 import httpx
 import requests
 from rq import Queue
+from sinks import cloud
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, insert, select, update
 
 from safe.sql import add_if_new
@@ -125,6 +128,80 @@ def httpx_client(world: Any) -> None:
         return httpx.Response(200, json={"receipt": "r-1"})
 
     world.extra["client"] = httpx.Client(transport=httpx.MockTransport(answer))
+
+
+# -- AWS ---------------------------------------------------------------------------------------------------------
+
+_ORDERS = "https://sqs.us-east-1.amazonaws.com/123456789012/orders"
+
+
+@contextmanager
+def aws(world: Any) -> Iterator[None]:
+    with cloud() as client:
+        world.extra["client"] = client
+        yield
+
+
+def announce_in_fifo(aws: Any, number: str) -> None:
+    """A FIFO queue drops what has the same deduplication id."""
+    aws("sqs").send_message(
+        QueueUrl=f"{_ORDERS}.fifo",
+        MessageBody=json.dumps({"order": number, "at": time.time()}),
+        MessageGroupId="orders",
+        MessageDeduplicationId=number,
+    )
+
+
+def store_pdf(aws: Any, number: str) -> None:
+    """One object under one key, from a stream."""
+    content = io.BytesIO(f"invoice {number}".encode())
+    aws("s3").put_object(Bucket="invoices", Key=f"{number}.pdf", Body=content)
+
+
+def upload_pdf(aws: Any, folder: Path, number: str) -> None:
+    """The same by a transfer, which has threads of its own."""
+    aws("s3").upload_file(str(folder / "invoice.pdf"), "invoices", f"{number}.pdf")
+
+
+def seed_pdf(world: Any) -> None:
+    (world.folder / "invoice.pdf").write_bytes(b"%PDF")
+
+
+def add_user_item(aws: Any, user: str) -> None:
+    """A look before the put, and a put that would do no harm without it."""
+    key = {"pk": {"S": user}}
+    if "Item" not in aws("dynamodb").get_item(TableName="users", Key=key):
+        made_at = {"N": str(time.time())}
+        aws("dynamodb").put_item(TableName="users", Item={**key, "made_at": made_at})
+
+
+def claim_user(aws: Any, user: str) -> None:
+    """The table refuses the second one."""
+    client = aws("dynamodb")
+    with contextlib.suppress(client.exceptions.ConditionalCheckFailedException):
+        client.put_item(
+            TableName="users", Item={"pk": {"S": user}}, ConditionExpression="attribute_not_exists(pk)"
+        )
+
+
+def name_user(aws: Any, user: str, name: str) -> None:
+    """Sets what it is given, whatever was there."""
+    aws("dynamodb").update_item(
+        TableName="users",
+        Key={"pk": {"S": user}},
+        UpdateExpression="SET full_name = :name",
+        ExpressionAttributeValues={":name": {"S": name}},
+    )
+
+
+def survey_cloud(aws: Any, db: Engine) -> None:
+    """Reads in several ways, and keeps what it has found."""
+    listed = aws("s3").get_paginator("list_objects_v2").paginate(Bucket="invoices")
+    objects = sum(page["KeyCount"] for page in listed)
+    users = aws("dynamodb").scan(TableName="users")["Count"]
+    aws("sqs").receive_message(QueueUrl=_ORDERS, WaitTimeSeconds=0)
+    with db.begin() as connection:
+        add_if_new(connection, sent_orders, number="stock", receipt="", cents=objects + users)
 
 
 # -- mail --------------------------------------------------------------------------------------------------------
