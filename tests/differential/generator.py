@@ -34,7 +34,7 @@ from differential.programs import (
 )
 from differential.truth import does_something
 
-PROGRAMS = int(os.environ.get("IDEMFUZZ_DIFFERENTIAL_PROGRAMS", "300" if NIGHTLY else "40"))
+PROGRAMS = int(os.environ.get("IDEMFUZZ_DIFFERENTIAL_PROGRAMS", "300" if NIGHTLY else "24"))
 SEED = int(os.environ.get("IDEMFUZZ_DIFFERENTIAL_SEED", "5"))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from idemfuzz.servers._launch import base
+from idemfuzz.scratch import base
 from idemfuzz.stress.channel import Reporter
 from idemfuzz.stress.fleet import Fleet
 from stress.conftest import JOBS, Stress
