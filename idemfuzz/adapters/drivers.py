@@ -10,10 +10,12 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from idemfuzz.abc import Gate
+from idemfuzz.adapters.libraries import LibraryTap, Perform
 
 __all__ = ["DriversTap"]
 
@@ -21,55 +23,51 @@ _OURS = ("sqlalchemy", "aiosqlite", "idemfuzz", "coverage")
 """Who connects on behalf of an Engine, or of its own. SQLAlchemy asks `sqlite3.dbapi2`, and aiosqlite asks `sqlite3` for it."""
 
 
-class DriversTap:
-    """Wraps the drivers' ``connect`` from attach to detach; imports none of them by itself."""
+class DriversTap(LibraryTap):
+    """Taps the drivers' ``connect``; imports none of them by itself. To connect is no Effect."""
 
     name = "drivers"
 
     def __init__(self) -> None:
-        self._gate: Gate | None = None
-        self._wrapped: list[tuple[Any, Callable[..., Any], Callable[..., Any]]] = []
+        super().__init__(dict.fromkeys(_DATABASES, DriversTap._tap_driver))
         self._strangers: dict[str, None] = {}
 
     def attach(self, gate: Gate, values: Mapping[str, object]) -> None:
-        self._gate = gate
         self._strangers.clear()
-        self.reset()
-
-    def reset(self) -> None:
-        """A driver may have been imported since."""
-        known = {id(module) for module, *_ in self._wrapped}
-        for library in _DATABASES:
-            module = sys.modules.get(library)
-            if module is not None and id(module) not in known:
-                original = module.connect
-                wrapper = self._wrap(library, original)
-                self._wrapped.append((module, original, wrapper))
-                module.connect = wrapper  # type: ignore[attr-defined]
-
-    def detach(self) -> None:
-        self._gate = None
-        while self._wrapped:
-            module, original, wrapper = self._wrapped.pop()
-            if module.connect is wrapper:
-                module.connect = original
+        super().attach(gate, values)
 
     def strangers(self) -> Sequence[str]:
         """Databases that a delivery connected to and that no Engine of a fixture is for."""
         return tuple(self._strangers)
 
-    def _wrap(self, library: str, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def connect(*args: Any, **kwargs: Any) -> Any:
-            connection = original(*args, **kwargs)
-            caller = str(sys._getframe(1).f_globals.get("__name__")).partition(".")[0]
-            if self._gate is not None and self._gate.scope() is not None and caller not in _OURS:
-                database = _DATABASES[library](connection, args, kwargs)
-                if database is not None and not _is_watched(*database):
-                    self._strangers[f"the database {database[1]!r} by {library} itself"] = None
-            return connection
+    def _tap_driver(self, module: ModuleType) -> None:
+        def ask(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Perform | None:
+            return (
+                None
+                if _connecting() in _OURS
+                else functools.partial(self._connect, module.__name__, args, kwargs)
+            )
 
-        return connect
+        self.tap(module, "connect", ask)
+
+    def _connect(
+        self,
+        library: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        gate: Gate,
+        connect: Callable[[], Any],
+    ) -> Any:
+        connection = connect()
+        database = _DATABASES[library](connection, args, kwargs)
+        if database is not None and not _is_watched(*database):
+            self._strangers[f"the database {database[1]!r} by {library} itself"] = None
+        return connection
+
+
+def _connecting() -> str:
+    """The package that has called what is tapped: two frames of the wrapper lie between, and two of ours."""
+    return str(sys._getframe(4).f_globals.get("__name__")).partition(".")[0]
 
 
 def _is_watched(backend: str, name: str) -> bool:
